@@ -1,0 +1,1 @@
+//! Conversations on top of the storage contract.

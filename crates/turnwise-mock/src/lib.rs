@@ -1,0 +1,1 @@
+//! A fake agent and a history checker.

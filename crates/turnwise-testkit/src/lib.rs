@@ -1,0 +1,1 @@
+//! Conformance suite and fault tools, for tests only.
