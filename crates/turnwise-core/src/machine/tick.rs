@@ -1,0 +1,237 @@
+//! What only time brings: due messages, lapsed leases, messages past their
+//! time, dedup keys past their window (clauses Q6, Q7, Q8, Q10, Q14).
+
+use super::Machine;
+use super::mutants::{Mutant, is_on};
+use super::rows::{Bodies, Table};
+use crate::error::Result;
+use crate::message::Stage;
+use crate::time::Timestamp;
+
+impl Machine {
+    /// See [`crate::QueueStore::sweep`]: also drops topics past their time.
+    ///
+    /// # Errors
+    /// `Corrupt` when a body cannot be read.
+    pub fn sweep(&mut self, now: Timestamp, limit: u32, bodies: &dyn Bodies) -> Result<u32> {
+        let limit = limit as usize;
+        let mut noticed = self.tick(now, limit, bodies)?;
+        noticed += self.forget_old_dedup(now, limit.saturating_sub(noticed));
+        noticed += self.drop_old_topics(now, limit.saturating_sub(noticed));
+        Ok(u32::try_from(noticed).unwrap_or(u32::MAX))
+    }
+
+    /// Notices at most `limit` things whose time has come.
+    pub(super) fn tick(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        bodies: &dyn Bodies,
+    ) -> Result<usize> {
+        let mut noticed = 0;
+        while noticed < limit {
+            if let Some((at, seq)) = self.expiring.first().copied().filter(|(at, _)| *at <= now) {
+                self.expiring.remove(&(at, seq));
+                self.expire_if_unleased(now, seq, bodies)?;
+            } else if let Some((at, seq)) =
+                self.leases.first().copied().filter(|(at, _)| *at <= now)
+                && !is_on(Mutant::NoExpiry)
+            {
+                self.leases.remove(&(at, seq));
+                self.lapse(now, seq, bodies)?;
+            } else if let Some((at, seq)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+                self.due.remove(&(at, seq));
+                self.come_due(seq);
+            } else {
+                break;
+            }
+            noticed += 1;
+        }
+        Ok(noticed)
+    }
+
+    fn forget_old_dedup(&mut self, now: Timestamp, limit: usize) -> usize {
+        let old: Vec<_> = self
+            .dedup_until
+            .keys()
+            .take_while(|(until, _)| *until <= now)
+            .take(limit)
+            .copied()
+            .collect();
+        for (until, row) in &old {
+            self.forget_dedup(*row, *until);
+        }
+        old.len()
+    }
+
+    fn expire_if_unleased(&mut self, now: Timestamp, seq: u64, bodies: &dyn Bodies) -> Result<()> {
+        let Some(entry) = self.entries.get(&seq) else {
+            return Ok(());
+        };
+        match entry.state.stage {
+            Stage::Leased | Stage::Dead => Ok(()),
+            Stage::Scheduled | Stage::Ready if is_on(Mutant::ExpiredLeased) => Ok(()),
+            Stage::Scheduled | Stage::Ready => self.expire(now, seq, bodies),
+        }
+    }
+
+    /// The store ends a message whose time is over.
+    pub(super) fn expire(&mut self, now: Timestamp, seq: u64, bodies: &dyn Bodies) -> Result<()> {
+        let at_end = self.body(bodies, seq)?.at_end.clone();
+        if let Some(queue) = self.forget(seq) {
+            queue.depth.expired += 1;
+        }
+        if !is_on(Mutant::AtEndForgotten) {
+            self.apply(now, at_end);
+        }
+        Ok(())
+    }
+
+    /// The store gives a message up: its attempts are used up.
+    pub(super) fn give_up(
+        &mut self,
+        now: Timestamp,
+        seq: u64,
+        reason: String,
+        bodies: &dyn Bodies,
+    ) -> Result<()> {
+        let at_end = self.body(bodies, seq)?.at_end.clone();
+        self.bury(seq, reason);
+        if !is_on(Mutant::AtEndForgotten) {
+            self.apply(now, at_end);
+        }
+        Ok(())
+    }
+
+    fn lapse(&mut self, now: Timestamp, seq: u64, bodies: &dyn Bodies) -> Result<()> {
+        let Some(entry) = self.entries.get(&seq) else {
+            return Ok(());
+        };
+        if entry.state.stage != Stage::Leased {
+            return Ok(());
+        }
+        self.return_to_place(now, seq, "the lease ran out", bodies)
+    }
+
+    /// Back to its place after a retry or lapse, or dead, or expired.
+    pub(super) fn return_to_place(
+        &mut self,
+        now: Timestamp,
+        seq: u64,
+        reason: &str,
+        bodies: &dyn Bodies,
+    ) -> Result<()> {
+        let Some(entry) = self.entries.get(&seq) else {
+            return Ok(());
+        };
+        let used_up = entry.state.attempt >= entry.max_attempts && !is_on(Mutant::AttemptsIgnored);
+        if used_up {
+            let reason = format!("attempts used up ({}): {reason}", entry.state.attempt);
+            return self.give_up(now, seq, reason, bodies);
+        }
+        if entry.expires_at.is_some_and(|at| at <= now) && !is_on(Mutant::ExpiredLeased) {
+            return self.expire(now, seq, bodies);
+        }
+        let lazy = entry.lease_lazy;
+        self.move_to(seq, Stage::Ready);
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.state.lease_expires_at = None;
+            entry.state.stop_requested = false;
+            entry.state.reason = Some(reason.to_owned());
+        }
+        self.put_state(seq, lazy);
+        self.refresh(seq);
+        Ok(())
+    }
+
+    fn come_due(&mut self, seq: u64) {
+        let Some(entry) = self.entries.get(&seq) else {
+            return;
+        };
+        match entry.state.stage {
+            Stage::Scheduled => {
+                let place = if is_on(Mutant::DueJumpsQueue) {
+                    seq
+                } else {
+                    self.next_seq()
+                };
+                self.move_to(seq, Stage::Ready);
+                if let Some(entry) = self.entries.get_mut(&seq) {
+                    entry.state.place = place;
+                    if let Some(queue) = self.queues.get_mut(&entry.queue) {
+                        queue.join(entry);
+                    }
+                }
+                self.put_state(seq, false);
+            }
+            Stage::Ready => {
+                if let Some(entry) = self.entries.get_mut(&seq) {
+                    entry.state.not_before = None;
+                }
+            }
+            Stage::Leased | Stage::Dead => return,
+        }
+        self.refresh(seq);
+    }
+
+    /// Moves a message to another stage and keeps the counters.
+    pub(super) fn move_to(&mut self, seq: u64, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(&seq) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.state.stage, stage);
+        if let Some(until) = entry.state.lease_expires_at
+            && before == Stage::Leased
+        {
+            self.leases.remove(&(until, seq));
+        }
+        if let Some(queue) = self.queues.get_mut(&entry.queue) {
+            queue.count_out(before, seq);
+            queue.count_in(stage, seq);
+        }
+    }
+
+    /// Makes a message a dead letter of its queue.
+    pub(super) fn bury(&mut self, seq: u64, reason: String) {
+        self.move_to(seq, Stage::Dead);
+        let Some(entry) = self.entries.get_mut(&seq) else {
+            return;
+        };
+        entry.state.lease_expires_at = None;
+        entry.state.not_before = None;
+        entry.state.stop_requested = false;
+        entry.state.reason = Some(reason);
+        let key = entry.key.clone();
+        let name = entry.queue.clone();
+        if let Some(queue) = self.queues.get_mut(&name) {
+            queue.leave(entry);
+        }
+        self.put_state(seq, false);
+        self.refresh_head(&name, key.as_ref());
+    }
+
+    /// Takes a message out of every index; the caller counts why.
+    pub(super) fn forget(&mut self, seq: u64) -> Option<&mut super::index::Queue> {
+        let entry = self.entries.remove(&seq)?;
+        if let Some(until) = entry.state.lease_expires_at {
+            self.leases.remove(&(until, seq));
+        }
+        for at in [entry.deliver_at, entry.state.not_before]
+            .into_iter()
+            .flatten()
+        {
+            self.due.remove(&(at, seq));
+        }
+        if let Some(at) = entry.expires_at {
+            self.expiring.remove(&(at, seq));
+        }
+        if let Some(queue) = self.queues.get_mut(&entry.queue) {
+            queue.count_out(entry.state.stage, seq);
+            queue.leave(&entry);
+        }
+        self.delete(Table::Message, seq);
+        self.delete(Table::State, seq);
+        self.refresh_head(&entry.queue, entry.key.as_ref());
+        self.queues.get_mut(&entry.queue)
+    }
+}

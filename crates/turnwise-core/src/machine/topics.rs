@@ -1,0 +1,458 @@
+//! Topics: appending, reading, trimming, cursors (clauses T1 to T7).
+
+use super::enqueue::Seen;
+use super::mutants::{Mutant, is_on};
+use super::rows::{Bodies, Change, DedupScope, Row, StoredChunk, StoredCursor, StoredTopic, Table};
+use super::{Machine, check};
+use crate::error::{ItemResult, Result, StoreError};
+use crate::limits::{EFFECTS_MAX, LIST_LIMIT_MAX};
+use crate::name::{Kind, Name, TopicName};
+use crate::time::Timestamp;
+use crate::topic::{
+    Event, NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicInfo,
+    TopicPattern,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// One topic's chunks.
+#[derive(Debug)]
+pub(super) struct Topic {
+    /// Row key and number of events of each chunk, by first offset.
+    pub(super) chunks: BTreeMap<u64, (u64, u64)>,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) keep_until: Option<Timestamp>,
+    pub(super) row: Option<u64>,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Topic {
+            chunks: BTreeMap::new(),
+            first: 1,
+            last: 0,
+            keep_until: None,
+            row: None,
+        }
+    }
+}
+
+/// All topics and cursors.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    pub(super) by_name: BTreeMap<TopicName, Topic>,
+    pub(super) by_seq: BTreeMap<u64, TopicName>,
+    pub(super) keep: BTreeSet<(Timestamp, TopicName)>,
+    pub(super) cursors: HashMap<TopicName, BTreeMap<String, (u64, Position)>>,
+    /// Highest chunk dropped in each organisation and kind, and its row.
+    pub(super) dropped: HashMap<(Box<str>, Kind), (u64, u64)>,
+}
+
+impl Machine {
+    /// See [`crate::TopicStore::append`].
+    ///
+    /// # Errors
+    /// `Invalid` when an item breaks a limit; then nothing changed.
+    pub fn append(
+        &mut self,
+        now: Timestamp,
+        batch: Vec<NewEvent>,
+    ) -> Result<Vec<ItemResult<Position>>> {
+        check::batch(batch.len())?;
+        batch.iter().try_for_each(check::event)?;
+        let offsets = self.append_all(now, batch);
+        let epoch = self.meta.epoch;
+        let conflict = || StoreError::Invalid("the dedup key was used with other content".into());
+        let position = |offset: Option<Offset>| {
+            Ok(Position {
+                epoch,
+                offset: offset.ok_or_else(conflict)?,
+            })
+        };
+        Ok(offsets.into_iter().map(position).collect())
+    }
+
+    /// Appends in order; neighbours of one topic share a chunk. `None` is a dedup conflict.
+    pub(super) fn append_all(
+        &mut self,
+        now: Timestamp,
+        batch: Vec<NewEvent>,
+    ) -> Vec<Option<Offset>> {
+        let mut offsets = Vec::with_capacity(batch.len());
+        let mut open: Option<StoredChunk> = None;
+        for new in batch {
+            let scope = new
+                .dedup
+                .map(|dedup| (DedupScope::Topic(new.topic.clone()), dedup));
+            if let Some((scope, dedup)) = &scope {
+                match self.seen(now, scope, dedup) {
+                    Seen::New => {}
+                    Seen::Same(offset, _) => {
+                        offsets.push(Some(Offset(offset)));
+                        continue;
+                    }
+                    Seen::Other(..) => {
+                        offsets.push(None);
+                        continue;
+                    }
+                }
+            }
+            if open
+                .as_ref()
+                .is_some_and(|chunk| chunk.topic != new.topic || chunk.events.len() >= EFFECTS_MAX)
+                && let Some(chunk) = open.take()
+            {
+                self.put_chunk(chunk);
+            }
+            let topic = self.topics.by_name.entry(new.topic.clone()).or_default();
+            topic.last += 1;
+            let offset = Offset(topic.last);
+            if let Some((scope, dedup)) = scope {
+                self.remember(now, scope, dedup, offset.0, 0);
+            }
+            let chunk = open.get_or_insert_with(|| StoredChunk {
+                topic: new.topic,
+                first: offset,
+                events: Vec::new(),
+                keep_until: None,
+            });
+            chunk.keep_until = chunk.keep_until.max(new.keep_until);
+            chunk.events.push(Event {
+                offset,
+                event_type: new.event_type,
+                data: new.data,
+                appended_at: now,
+            });
+            offsets.push(Some(offset));
+        }
+        if let Some(chunk) = open {
+            self.put_chunk(chunk);
+        }
+        offsets
+    }
+
+    fn put_chunk(&mut self, chunk: StoredChunk) {
+        let seq = self.next_seq();
+        self.hinted_topics.insert(chunk.topic.clone());
+        self.index_chunk(seq, &chunk);
+        self.put(seq, Row::Events(Arc::new(chunk)), false);
+    }
+
+    pub(super) fn index_chunk(&mut self, seq: u64, chunk: &StoredChunk) {
+        let topic = self.topics.by_name.entry(chunk.topic.clone()).or_default();
+        let count = chunk.events.len() as u64;
+        topic.chunks.insert(chunk.first.0, (seq, count));
+        topic.last = topic.last.max(chunk.first.0 + count - 1);
+        if chunk.keep_until > topic.keep_until {
+            if let Some(before) = topic.keep_until {
+                self.topics.keep.remove(&(before, chunk.topic.clone()));
+            }
+            topic.keep_until = chunk.keep_until;
+            self.topics
+                .keep
+                .extend(chunk.keep_until.map(|until| (until, chunk.topic.clone())));
+        }
+        self.topics.by_seq.insert(seq, chunk.topic.clone());
+    }
+
+    fn chunk(&self, bodies: &dyn Bodies, seq: u64) -> Result<Arc<StoredChunk>> {
+        for change in self.changes.iter().rev() {
+            if let Change::Put {
+                key,
+                row: Row::Events(chunk),
+                ..
+            } = change
+                && *key == seq
+            {
+                return Ok(Arc::clone(chunk));
+            }
+        }
+        bodies.events(seq)
+    }
+
+    /// See [`crate::TopicStore::read`].
+    ///
+    /// # Errors
+    /// `Corrupt` when a chunk cannot be read.
+    pub fn read(
+        &self,
+        topic: &TopicName,
+        from: ReadFrom,
+        limit: u32,
+        bodies: &dyn Bodies,
+    ) -> Result<Read> {
+        let epoch = self.meta.epoch;
+        let at = |offset: u64| Position {
+            epoch,
+            offset: Offset(offset),
+        };
+        let nothing = Topic::default();
+        let topic = self.topics.by_name.get(topic).unwrap_or(&nothing);
+        let after = match from {
+            ReadFrom::Earliest => topic.first - 1,
+            ReadFrom::Latest => {
+                return Ok(Read::Events {
+                    events: Vec::new(),
+                    next: at(topic.last),
+                });
+            }
+            ReadFrom::After(position) => {
+                let here = position.epoch == epoch
+                    && (topic.first - 1..=topic.last).contains(&position.offset.0);
+                if !here && !is_on(Mutant::GapSilent) {
+                    return Ok(Read::Gap {
+                        resume: at(topic.first - 1),
+                    });
+                }
+                position.offset.0.clamp(topic.first - 1, topic.last)
+            }
+        };
+        let mut events = Vec::new();
+        let limit = limit.clamp(1, LIST_LIMIT_MAX) as usize;
+        let start = topic
+            .chunks
+            .range(..=after + 1)
+            .next_back()
+            .map_or(0, |(first, _)| *first);
+        'chunks: for (seq, _) in topic.chunks.range(start..).map(|(_, chunk)| chunk) {
+            for event in self
+                .chunk(bodies, *seq)?
+                .events
+                .iter()
+                .filter(|event| event.offset.0 > after)
+            {
+                events.push(event.clone());
+                if events.len() >= limit {
+                    break 'chunks;
+                }
+            }
+        }
+        let next = at(events.last().map_or(after, |event| event.offset.0));
+        Ok(Read::Events { events, next })
+    }
+
+    /// See [`crate::TopicStore::read_many`]. Whole chunks, so a page may be a little longer than `limit`.
+    ///
+    /// # Errors
+    /// `Corrupt` when a chunk cannot be read.
+    pub fn read_many(
+        &self,
+        patterns: &[TopicPattern],
+        after: StorePosition,
+        limit: u32,
+        bodies: &dyn Bodies,
+    ) -> Result<ReadMany> {
+        let epoch = self.meta.epoch;
+        let same = after.epoch == epoch;
+        let start = if same { after.seq } else { 0 };
+        let room = |pattern: &TopicPattern| (pattern.0.org().into(), pattern.0.kind());
+        let dropped = |pattern| {
+            self.topics
+                .dropped
+                .get(&room(pattern))
+                .is_some_and(|(seq, _)| *seq > start)
+        };
+        let gap = (!same && after.seq > 0) || (start > 0 && patterns.iter().any(dropped));
+        let (mut events, mut next) = (Vec::new(), start);
+        for (seq, topic) in self
+            .topics
+            .by_seq
+            .range((Bound::Excluded(start), Bound::Unbounded))
+        {
+            next = *seq;
+            if patterns.iter().any(|pattern| pattern.matches(topic)) {
+                let first = self
+                    .topics
+                    .by_name
+                    .get(topic)
+                    .map_or(1, |topic| topic.first);
+                let chunk = self.chunk(bodies, *seq)?;
+                let kept = chunk.events.iter().filter(|event| event.offset.0 >= first);
+                events.extend(kept.map(|event| (topic.clone(), event.clone())));
+            }
+            if events.len() >= limit as usize {
+                break;
+            }
+        }
+        Ok(ReadMany {
+            events,
+            next: StorePosition { epoch, seq: next },
+            gap,
+        })
+    }
+
+    /// See [`crate::TopicStore::topics`].
+    #[must_use]
+    pub fn topics(
+        &self,
+        pattern: &TopicPattern,
+        after: Option<&TopicName>,
+        limit: u32,
+    ) -> Vec<TopicInfo> {
+        let room = Name::new(pattern.0.org(), pattern.0.kind(), "").ok();
+        let start = after
+            .or(room.as_ref())
+            .map_or(Bound::Unbounded, Bound::Excluded);
+        let in_room =
+            |name: &TopicName| name.org() == pattern.0.org() && name.kind() == pattern.0.kind();
+        let info = |(name, topic): (&TopicName, &Topic)| TopicInfo {
+            topic: name.clone(),
+            first: Offset(topic.first),
+            last: Offset(topic.last),
+            keep_until: topic.keep_until,
+        };
+        let page = self
+            .topics
+            .by_name
+            .range::<TopicName, _>((start, Bound::Unbounded));
+        page.take_while(|(name, _)| in_room(name))
+            .filter(|(name, _)| pattern.matches(name))
+            .take(limit.min(LIST_LIMIT_MAX) as usize)
+            .map(info)
+            .collect()
+    }
+
+    /// See [`crate::TopicStore::trim`].
+    pub fn trim(&mut self, name: &TopicName, before: Offset) {
+        let Some(topic) = self.topics.by_name.get_mut(name) else {
+            return;
+        };
+        let first = before.0.clamp(topic.first, topic.last + 1);
+        if first == topic.first {
+            return;
+        }
+        topic.first = first;
+        let gone = |(start, (_, count)): (&u64, &(u64, u64))| start + count <= first;
+        let starts: Vec<u64> = topic
+            .chunks
+            .iter()
+            .take_while(|chunk| gone(*chunk))
+            .map(|(start, _)| *start)
+            .collect();
+        let seqs: Vec<u64> = starts
+            .iter()
+            .filter_map(|start| topic.chunks.remove(start))
+            .map(|(seq, _)| seq)
+            .collect();
+        let (last, row) = (topic.last, topic.row);
+        let row = row.unwrap_or_else(|| self.next_seq());
+        if let Some(topic) = self.topics.by_name.get_mut(name) {
+            topic.row = Some(row);
+        }
+        let stored = StoredTopic {
+            topic: name.clone(),
+            first: Offset(first),
+            last: Offset(last),
+        };
+        self.put(row, Row::Topic(stored), false);
+        self.drop_chunks(name, &seqs);
+    }
+
+    fn drop_chunks(&mut self, name: &TopicName, seqs: &[u64]) {
+        for seq in seqs {
+            self.topics.by_seq.remove(seq);
+            self.delete(Table::Events, *seq);
+        }
+        let Some(highest) = seqs.iter().max().copied() else {
+            return;
+        };
+        let room = (name.org().into(), name.kind());
+        let known = self.topics.dropped.get(&room).copied();
+        let (before, row) = known.unwrap_or_else(|| (0, self.next_seq()));
+        let highest = highest.max(before);
+        self.topics.dropped.insert(room, (highest, row));
+        if let Ok(marker) = Name::new(name.org(), name.kind(), "") {
+            let stored = StoredTopic {
+                topic: marker,
+                first: Offset(0),
+                last: Offset(highest),
+            };
+            self.put(row, Row::Topic(stored), false);
+        }
+    }
+
+    /// See [`crate::TopicStore::drop_topics`].
+    pub fn drop_topics(&mut self, names: &[TopicName]) -> u32 {
+        let mut count = 0;
+        for name in names {
+            let Some(topic) = self.topics.by_name.remove(name) else {
+                continue;
+            };
+            count += 1;
+            if let Some(until) = topic.keep_until {
+                self.topics.keep.remove(&(until, name.clone()));
+            }
+            if let Some(row) = topic.row {
+                self.delete(Table::Topic, row);
+            }
+            for (row, _) in self
+                .topics
+                .cursors
+                .remove(name)
+                .unwrap_or_default()
+                .into_values()
+            {
+                self.delete(Table::Cursor, row);
+            }
+            let seqs: Vec<u64> = topic.chunks.values().map(|(seq, _)| *seq).collect();
+            self.drop_chunks(name, &seqs);
+        }
+        count
+    }
+
+    pub(super) fn drop_old_topics(&mut self, now: Timestamp, limit: usize) -> usize {
+        let old = self
+            .topics
+            .keep
+            .iter()
+            .take_while(|(until, _)| *until <= now)
+            .take(limit);
+        let names: Vec<TopicName> = old.map(|(_, name)| name.clone()).collect();
+        self.drop_topics(&names) as usize
+    }
+
+    /// See [`crate::TopicStore::cursor`].
+    #[must_use]
+    pub fn cursor(&self, topic: &TopicName, subscription: &str) -> Option<Position> {
+        self.topics
+            .cursors
+            .get(topic)?
+            .get(subscription)
+            .map(|(_, position)| *position)
+    }
+
+    /// See [`crate::TopicStore::advance`].
+    pub fn advance(
+        &mut self,
+        topic: &TopicName,
+        subscription: &str,
+        from: Option<Position>,
+        to: Position,
+    ) -> bool {
+        let known = self
+            .topics
+            .cursors
+            .get(topic)
+            .and_then(|all| all.get(subscription))
+            .copied();
+        let back = known.is_some_and(|(_, at)| at.epoch == to.epoch && to.offset < at.offset);
+        if known.map(|(_, at)| at) != from || (back && !is_on(Mutant::CursorGoesBack)) {
+            return false;
+        }
+        let row = known.map_or_else(|| self.next_seq(), |(row, _)| row);
+        self.topics
+            .cursors
+            .entry(topic.clone())
+            .or_default()
+            .insert(subscription.to_owned(), (row, to));
+        let stored = StoredCursor {
+            topic: topic.clone(),
+            subscription: subscription.to_owned(),
+            position: to,
+        };
+        self.put(row, Row::Cursor(stored), false);
+        true
+    }
+}
