@@ -1,1 +1,20 @@
-//! Wire types of Turnwise.
+//! The wire: JSON shapes and error codes of Turnwise. Knows no other crate of
+//! the workspace; internal types never appear here.
+
+pub mod agent;
+pub mod code;
+pub mod conversation;
+pub mod health;
+pub mod message;
+pub mod problem;
+pub mod text;
+pub mod time;
+
+pub use agent::{ChatAnswer, ChatRequest};
+pub use code::Code;
+pub use conversation::{QueueAnswer, QueueConversation, TurnAnswer, TurnFailure};
+pub use health::{Health, HealthStatus, Readiness};
+pub use message::{MessageAnswer, MessageFields, MessageRequest, MessageStatus};
+pub use problem::{FieldError, Problem};
+pub use text::{Field, Text};
+pub use time::Rfc3339;

@@ -1,1 +1,19 @@
-//! A fake agent and a history checker.
+//! A fake agent, a small HTTP client and a history checker.
+//!
+//! Used by `demo`, `agent mock`, `bench` and the tests. Knows the agent's wire
+//! form and nothing of the broker's insides.
+
+mod agent;
+mod answer;
+pub mod checker;
+pub mod client;
+pub mod config;
+pub mod fault;
+pub mod journal;
+
+pub use agent::FakeAgent;
+pub use checker::{HistoryChecker, Terminal, TurnReceipt, Verdict, Violation};
+pub use client::{Answer, ClientError, Conn, SseEvent, SseReader};
+pub use config::{AgentConfig, FaultRule};
+pub use fault::{Ending, FaultError, Plan};
+pub use journal::{Call, CallOutcome, Journal, Log, Stats, conversation_of_group, conversation_of_user};

@@ -1,0 +1,241 @@
+//! The one list of error codes, each with its status, title and advice.
+//! Names are on the wire: never reuse or rename one.
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The body is not JSON.
+    NotJson,
+    /// The request could not be understood.
+    BadRequest,
+    /// A key was put into the query string.
+    KeyInQuery,
+    /// No key was sent.
+    MissingKey,
+    /// The key is not known.
+    InvalidKey,
+    /// The key is not for this organisation.
+    OrgForbidden,
+    /// The key may not use this route.
+    ScopeMissing,
+    /// Without keys only this machine may ask, by a loopback name.
+    HostForbidden,
+    /// A web page from elsewhere asked.
+    OriginForbidden,
+    /// No such route or object.
+    NotFound,
+    /// The route has other methods.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The turn has ended already.
+    TurnOver,
+    /// The turn was cancelled while the request waited.
+    Cancelled,
+    /// The turn ran out of time, or is no longer kept.
+    Expired,
+    /// The body is longer than allowed.
+    BodyTooLarge,
+    /// The body is not announced as JSON.
+    UnsupportedMediaType,
+    /// The content breaks a rule.
+    InvalidContent,
+    /// Answers cannot be posted to a URL yet.
+    CallbacksUnsupported,
+    /// An idempotency key came again with other content.
+    IdempotencyConflict,
+    /// The conversation holds too many waiting turns.
+    QueueDepthExceeded,
+    /// A fault of this server.
+    Internal,
+    /// The store did not confirm in time.
+    OutcomeUnknown,
+    /// The agent refused the turn.
+    AgentRejected,
+    /// The agent failed or answered nonsense.
+    AgentError,
+    /// The agent could not be reached.
+    AgentUnreachable,
+    /// The agent did not answer in time.
+    AgentTimeout,
+    /// The agent asked to come back later, for too long.
+    AgentBusy,
+    /// The answer broke off after its first part.
+    AnswerInterrupted,
+    /// The turn was tried as often as allowed.
+    AttemptsExhausted,
+    /// The store does not answer.
+    StoreUnavailable,
+    /// The server is shutting down.
+    Draining,
+    /// Too much at once.
+    Overloaded,
+    /// A needed part is down.
+    NotReady,
+}
+
+/// Everything that is fixed about one code.
+struct Facts {
+    name: &'static str,
+    status: u16,
+    title: &'static str,
+    retryable: bool,
+    retry_after: Option<u32>,
+    hint: &'static str,
+}
+
+const fn facts(name: &'static str, status: u16, title: &'static str, hint: &'static str) -> Facts {
+    Facts { name, status, title, retryable: false, retry_after: None, hint }
+}
+
+const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
+    facts.retryable = true;
+    facts.retry_after = retry_after;
+    facts
+}
+
+impl Code {
+    /// All of them.
+    pub const ALL: [Code; 34] = [
+        Code::NotJson,
+        Code::BadRequest,
+        Code::KeyInQuery,
+        Code::MissingKey,
+        Code::InvalidKey,
+        Code::OrgForbidden,
+        Code::ScopeMissing,
+        Code::HostForbidden,
+        Code::OriginForbidden,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::RequestTimeout,
+        Code::TurnOver,
+        Code::Cancelled,
+        Code::Expired,
+        Code::BodyTooLarge,
+        Code::UnsupportedMediaType,
+        Code::InvalidContent,
+        Code::CallbacksUnsupported,
+        Code::IdempotencyConflict,
+        Code::QueueDepthExceeded,
+        Code::Internal,
+        Code::OutcomeUnknown,
+        Code::AgentRejected,
+        Code::AgentError,
+        Code::AgentUnreachable,
+        Code::AgentTimeout,
+        Code::AgentBusy,
+        Code::AnswerInterrupted,
+        Code::AttemptsExhausted,
+        Code::StoreUnavailable,
+        Code::Draining,
+        Code::Overloaded,
+        Code::NotReady,
+    ];
+
+    #[rustfmt::skip]
+    const fn facts(self) -> Facts {
+        match self {
+            Code::NotJson => facts("not_json", 400, "The body is not JSON", "Send one JSON object in UTF-8."),
+            Code::BadRequest => facts("bad_request", 400, "The request could not be understood", "Check the request line and the headers."),
+            Code::KeyInQuery => facts("key_in_query", 400, "A key was sent in the query string", "Send it in the header X-API-Key; query strings end up in logs. Replace the key, it may have been recorded."),
+            Code::MissingKey => facts("missing_key", 401, "No API key was sent", "Send the header X-API-Key, or Authorization: Bearer."),
+            Code::InvalidKey => facts("invalid_key", 403, "The API key is not known", "Check the key; it is shown only once, when it is made."),
+            Code::OrgForbidden => facts("org_forbidden", 403, "The API key is not for this organisation", "Use a key whose orgs list holds this org_id."),
+            Code::ScopeMissing => facts("scope_missing", 403, "The API key may not use this route", "Use a key with the scope this route asks for."),
+            Code::HostForbidden => facts("host_forbidden", 403, "Without API keys only loopback names are served", "Ask for http://127.0.0.1 or http://localhost, or configure an API key."),
+            Code::OriginForbidden => facts("origin_forbidden", 403, "Web pages of this origin are not served", "Add the origin to cors.origins, or configure an API key."),
+            Code::NotFound => facts("not_found", 404, "Not found", "Check the path and the ids; what belongs to others is not found either."),
+            Code::MethodNotAllowed => facts("method_not_allowed", 405, "The route does not have this method", "The header Allow lists the methods."),
+            Code::RequestTimeout => again(facts("request_timeout", 408, "The body did not arrive in time", "Send the body without pauses."), None),
+            Code::TurnOver => facts("turn_over", 409, "The turn has ended", "There is nothing left to cancel; read its outcome with GET."),
+            Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
+            Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
+            Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),
+            Code::UnsupportedMediaType => facts("unsupported_media_type", 415, "The body is not announced as JSON", "Send the header Content-Type: application/json."),
+            Code::InvalidContent => facts("invalid_content", 422, "The content breaks a rule", "Mend what errors[] names and send it again."),
+            Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not available", "Leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),
+            Code::IdempotencyConflict => facts("idempotency_conflict", 422, "The id was used with other content", "Use a new client_message_id or Idempotency-Key for a new message."),
+            Code::QueueDepthExceeded => again(facts("queue_depth_exceeded", 429, "The conversation has too many waiting turns", "Wait until some are answered."), Some(5)),
+            Code::Internal => again(facts("internal", 500, "A fault of this server", "Repeat with the same client_message_id; if it stays, report the request id."), None),
+            Code::OutcomeUnknown => again(facts("outcome_unknown", 500, "The store did not confirm in time", "The message may be stored: repeat it with the same client_message_id."), None),
+            Code::AgentRejected => facts("agent_rejected", 400, "The agent refused the message", "The status is the agent's own."),
+            Code::AgentError => facts("agent_error", 502, "The agent failed", "Send the message again if an answer is still wanted."),
+            Code::AgentUnreachable => facts("agent_unreachable", 503, "The agent could not be reached", "Send the message again once the agent is back; this turn has ended."),
+            Code::AgentTimeout => facts("agent_timeout", 504, "The agent did not answer in time", "Send the message again, or raise WORKER_TIMEOUT."),
+            Code::AgentBusy => facts("agent_busy", 503, "The agent stayed busy", "Send the message again later; this turn has ended."),
+            Code::AnswerInterrupted => facts("answer_interrupted", 502, "The answer broke off", "What came of it is kept; send the message again for a whole answer."),
+            Code::AttemptsExhausted => facts("attempts_exhausted", 502, "The turn was tried as often as allowed", "Send the message again if an answer is still wanted."),
+            Code::StoreUnavailable => again(facts("store_unavailable", 503, "The store does not answer", "Nothing was stored; repeat after Retry-After seconds."), Some(5)),
+            Code::Draining => again(facts("draining", 503, "The server is shutting down", "Nothing was stored; repeat, another node or the restarted one answers."), Some(1)),
+            Code::Overloaded => again(facts("overloaded", 503, "Too much at once", "Nothing was stored; repeat after Retry-After seconds."), Some(1)),
+            Code::NotReady => again(facts("not_ready", 503, "A needed part is down", "The node recovers unaided once the part is back."), Some(5)),
+        }
+    }
+
+    /// The code as it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// Its HTTP status.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.facts().status
+    }
+
+    /// What it is, in a few words.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        self.facts().title
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        self.facts().retryable
+    }
+
+    /// Seconds to wait before a repeat, where that is known.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<u32> {
+        self.facts().retry_after
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        self.facts().hint
+    }
+
+    /// The code with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| code.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_lead_back_to_their_code() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(Code::from_name(code.name()), Some(code));
+            assert!((400..600).contains(&code.status()));
+            assert!(!code.hint().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_may_have_happened_has_no_retry_after() {
+        assert_eq!(Code::OutcomeUnknown.retry_after(), None);
+        assert_eq!(Code::AgentUnreachable.retry_after(), None);
+        assert!(Code::StoreUnavailable.retry_after().is_some());
+    }
+}

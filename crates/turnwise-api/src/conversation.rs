@@ -1,0 +1,101 @@
+//! What can be read about turns and queues.
+
+use crate::message::MessageStatus;
+use crate::time::Rfc3339;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// Why a turn failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct TurnFailure<'a> {
+    /// One of the codes of [`crate::Code`].
+    pub code: &'a str,
+    /// The HTTP status a waiting request gets for it.
+    pub status: u16,
+    /// What happened.
+    pub detail: &'a str,
+}
+
+/// The data of an event stream's `error`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamError<'a> {
+    /// What happened. The name is the original's.
+    pub error: &'a str,
+    /// One of the codes of [`crate::Code`].
+    pub code: &'a str,
+    /// The HTTP status a waiting request gets for it.
+    pub status: u16,
+    /// The turn.
+    pub message_id: &'a str,
+}
+
+/// The answer of `GET` and `DELETE /api/v1/message/{message_id}`; every key is always there.
+#[derive(Clone, Debug, Serialize)]
+pub struct TurnAnswer<'a> {
+    /// The turn.
+    pub message_id: &'a str,
+    /// Its organisation.
+    pub org_id: &'a str,
+    /// Its user.
+    pub user_id: &'a str,
+    /// The client it came from.
+    pub client_id: &'a str,
+    /// Where it is.
+    pub status: MessageStatus,
+    /// Its place while it waits, counting the turn in progress.
+    pub position: Option<u64>,
+    /// Calls to the agent so far.
+    pub attempts: u32,
+    /// When it was stored.
+    pub accepted_at: Rfc3339,
+    /// When its first call to the agent began.
+    pub started_at: Option<Rfc3339>,
+    /// When it ended.
+    pub finished_at: Option<Rfc3339>,
+    /// Until when it can be read.
+    pub expires_at: Rfc3339,
+    /// The agent's answer, unchanged.
+    pub answer: Option<&'a RawValue>,
+    /// Why it failed.
+    pub error: Option<TurnFailure<'a>>,
+    /// What came before it failed or was cancelled.
+    pub partial: Option<&'a str>,
+}
+
+/// The answer of `GET /api/v1/queue/{user_id}`.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueAnswer<'a> {
+    /// The user asked about.
+    pub user_id: &'a str,
+    /// Turns that wait, without the one in progress.
+    pub queue_length: u64,
+    /// A turn of the user's own conversations is at the agent.
+    pub is_processing: bool,
+    /// That turn.
+    pub current_message_id: Option<String>,
+    /// How long the oldest waiting turn has waited.
+    pub oldest_waiting_seconds: Option<f64>,
+    /// Every conversation with a turn of this user, groups included.
+    pub conversations: Vec<QueueConversation<'a>>,
+}
+
+/// One conversation in a [`QueueAnswer`].
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueConversation<'a> {
+    /// Its organisation.
+    pub org_id: &'a str,
+    /// `private` or `group`.
+    pub chat_type: &'static str,
+    /// The group.
+    pub chat_id: Option<&'a str>,
+    /// The thread inside the group.
+    pub thread_id: Option<&'a str>,
+    /// Turns that wait, without the one in progress.
+    pub queue_length: u64,
+    /// A turn is at the agent.
+    pub is_processing: bool,
+    /// That turn.
+    pub current_message_id: Option<String>,
+    /// How long the oldest waiting turn has waited.
+    pub oldest_waiting_seconds: Option<f64>,
+}

@@ -1,0 +1,43 @@
+//! `/health`, `/livez` and `/readyz`.
+
+use serde::Serialize;
+
+/// How the whole node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// Store and agent answer.
+    Healthy,
+    /// The store answers, the agent does not.
+    Degraded,
+    /// The store does not answer.
+    Unhealthy,
+}
+
+/// The answer of `GET /health`, always with HTTP 200.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Health {
+    /// How the whole node is.
+    pub status: HealthStatus,
+    /// The store answers. The name is the original's.
+    pub redis_connected: bool,
+    /// Conversations with a turn that waits or runs.
+    pub active_queues: u64,
+    /// Turns at the agent.
+    pub messages_processing: u64,
+    /// The agent answers.
+    pub worker_connected: bool,
+}
+
+/// The answer of `/livez`, and of `/readyz` when all is well.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Readiness {
+    /// `live` or `ready`.
+    pub status: &'static str,
+    /// With `?verbose`: `ok` or `down`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<&'static str>,
+    /// With `?verbose`: `ok`, `down` or `none`. Never makes a node not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<&'static str>,
+}

@@ -1,0 +1,15 @@
+//! House rules as a program: `cargo run -p xtask -- tidy` reads the tree and
+//! says what breaks them, `-- readme` runs the README's own examples.
+//! Knows the tree, not the product: it depends on no crate of the workspace.
+
+pub mod readme;
+pub mod tidy;
+
+use std::path::{Path, PathBuf};
+
+/// The folder that holds the workspace's Cargo.toml.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
