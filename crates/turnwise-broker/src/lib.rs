@@ -1,1 +1,34 @@
-//! Conversations on top of the storage contract.
+//! Conversations on top of the storage contract: turns are queued, handed to
+//! dispatch one at a time per conversation, and their answers are kept as
+//! replayable events. The only crate that calls the storage traits.
+
+mod broker;
+mod cancel;
+mod claim;
+mod config;
+mod conversation;
+mod error;
+mod finish;
+mod follow;
+mod lease;
+mod limits;
+mod local;
+mod orgs;
+mod record;
+mod status;
+mod submit;
+mod sweeper;
+mod turn;
+mod wait;
+
+pub use broker::{Broker, Clock, Nonce};
+pub use cancel::Cancel;
+pub use config::BrokerConfig;
+pub use conversation::Conversation;
+pub use error::BrokerError;
+pub use follow::{Follow, StreamPosition, TurnEvent};
+pub use lease::{AgentEvent, Renewed, Turn, TurnOutcome};
+pub use orgs::OrgScope;
+pub use status::{ConversationView, QueueView, StoreHealth};
+pub use submit::{Submission, Submitted};
+pub use turn::{TurnEnd, TurnError, TurnState, TurnView};

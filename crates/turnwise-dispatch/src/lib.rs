@@ -1,1 +1,16 @@
-//! Outbound HTTP of Turnwise.
+//! Outbound HTTP of Turnwise: takes turns from the broker, calls the agent,
+//! stores its answer.
+//!
+//! Knows nothing of the clients that wait, and nothing of how turns are kept.
+
+mod agent;
+mod config;
+pub mod limits;
+mod reply;
+mod run;
+pub mod sse;
+mod turn;
+mod verdict;
+
+pub use config::{ConfigError, DispatchConfig, StreamMode};
+pub use run::{AgentStatus, Dispatcher};

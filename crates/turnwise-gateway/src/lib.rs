@@ -1,1 +1,20 @@
-//! Inbound HTTP of Turnwise.
+//! Inbound HTTP: the serving loop, the routes of the conversations, and what
+//! every request passes on its way. Knows nothing of agents or of how turns
+//! are dispatched.
+
+mod app;
+mod auth;
+mod body;
+mod config;
+mod error;
+mod guard;
+mod limits;
+mod prefer;
+mod request_id;
+mod rest;
+mod router;
+mod serve;
+mod sse;
+
+pub use config::{AgentStatus, ApiKey, GatewayConfig};
+pub use serve::Gateway;

@@ -1,1 +1,13 @@
-//! Storage engines of Turnwise.
+//! Storage engines of Turnwise: `memory` for a process's life, `embedded` for
+//! a folder on disk. The only crate that names a database driver.
+
+pub mod clock;
+pub mod embedded;
+mod front;
+mod hub;
+pub mod memory;
+pub mod mutants;
+pub mod open;
+
+pub use clock::{Clock, system_clock};
+pub use front::Front;

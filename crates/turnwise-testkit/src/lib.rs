@@ -1,1 +1,20 @@
 //! Conformance suite and fault tools, for tests only.
+//!
+//! The clauses of `docs/semantics.md` as named checks, a naive model driven by
+//! random histories, and a simulation of the machine over a faulty disk.
+
+pub mod clauses;
+pub mod clock;
+pub mod harness;
+pub mod model;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+pub mod prng;
+pub mod report;
+pub mod sim;
+pub mod trial;
+
+pub use clock::ManualClock;
+pub use harness::Harness;
+pub use prng::Prng;
+pub use trial::{Broken, Trial, Verdict};

@@ -1,2 +1,13 @@
-//! One binary.
-fn main() {}
+//! One binary: every conversation in order, one turn at a time.
+
+mod child;
+mod cli;
+mod client;
+mod config;
+mod failure;
+mod node;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

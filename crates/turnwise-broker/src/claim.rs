@@ -1,0 +1,311 @@
+//! Handing turns to dispatch, slots round robin over orgs (clauses C1, C5, C8).
+
+use crate::broker::{Broker, reply_topic_of, turns_queue};
+use crate::error::BrokerError;
+use crate::lease::{Lease, Renewed, Turn, TurnOutcome};
+use crate::limits::{EVENTS_PAGE, QUEUES_PAGE};
+use crate::record::{BusyRecord, Stored, TurnHeaders, kind_of, parse_busy};
+use crate::submit::one;
+use crate::turn::TurnError;
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use turnwise_core::limits::CLAIM_LIMIT_MAX;
+use turnwise_core::{
+    Claim, Delivery, Extended, Kind, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError,
+    Timestamp, TopicName,
+};
+
+/// Orgs that may have a turn to claim, next one first.
+pub(crate) struct Ring {
+    state: Mutex<RingState>,
+    woken: Notify,
+    hints: tokio::sync::Mutex<Option<BoxStream<'static, QueueName>>>,
+}
+
+#[derive(Default)]
+struct RingState {
+    order: VecDeque<String>,
+    members: HashSet<String>,
+    polled_at: Option<Timestamp>,
+}
+
+impl Ring {
+    pub(crate) fn new(hints: BoxStream<'static, QueueName>) -> Ring {
+        Ring {
+            state: Mutex::default(),
+            woken: Notify::new(),
+            hints: tokio::sync::Mutex::new(Some(hints)),
+        }
+    }
+
+    /// Notes that an org may have something to claim, and wakes a claimer.
+    pub(crate) fn mark(&self, org: &str) {
+        self.add(org);
+        self.woken.notify_one();
+    }
+
+    fn add(&self, org: &str) {
+        let mut state = self.state.lock();
+        if !state.members.contains(org) {
+            state.members.insert(org.to_owned());
+            state.order.push_back(org.to_owned());
+        }
+    }
+
+    /// The next org, and how many there are with it.
+    fn take(&self) -> Option<(String, usize)> {
+        let mut state = self.state.lock();
+        let count = state.order.len();
+        let org = state.order.pop_front()?;
+        state.members.remove(&org);
+        Some((org, count))
+    }
+
+    fn poll_is_due(&self, now: Timestamp, interval: Duration) -> bool {
+        let mut state = self.state.lock();
+        let due = state.polled_at.is_none_or(|at| now < at || now.since(at) >= interval);
+        if due {
+            state.polled_at = Some(now);
+        }
+        due
+    }
+
+    fn poll_failed(&self) {
+        self.state.lock().polled_at = None;
+    }
+}
+
+/// What earlier calls left in the reply topic.
+#[derive(Default)]
+struct Earlier {
+    processing: bool,
+    agent_event: bool,
+    busy: Option<BusyRecord>,
+    busy_retries: u32,
+}
+
+impl Broker {
+    /// Leases up to `limit` turns, at most one per conversation. Never waits.
+    /// Do not drop the future halfway: turns leased by then would rest until
+    /// their lease is over.
+    ///
+    /// # Errors
+    /// When the store does not answer and no turn was leased.
+    pub async fn claim_turns(&self, limit: u32) -> Result<Vec<Turn>, BrokerError> {
+        let ring = &self.0.ring;
+        if ring.poll_is_due(self.0.now(), self.0.config.poll_interval)
+            && let Err(error) = self.mark_all_with_messages().await
+        {
+            ring.poll_failed();
+            return Err(error.into());
+        }
+        let mut turns = Vec::new();
+        let mut wanted = limit.min(CLAIM_LIMIT_MAX);
+        while wanted > 0
+            && let Some((org, orgs)) = ring.take()
+        {
+            let orgs = u32::try_from(orgs).unwrap_or(u32::MAX).max(1);
+            let share = (wanted / orgs).max(1);
+            let claim = Claim {
+                queue: turns_queue(&org)?,
+                limit: share,
+                lease: self.0.config.turn_lease,
+                durable: false,
+            };
+            let deliveries = match self.0.store.claim(claim).await {
+                Ok(deliveries) => deliveries,
+                Err(error) => {
+                    ring.add(&org);
+                    if turns.is_empty() {
+                        return Err(error.into());
+                    }
+                    break;
+                }
+            };
+            let got = u32::try_from(deliveries.len()).unwrap_or(share);
+            if got >= share {
+                ring.add(&org);
+            }
+            wanted = wanted.saturating_sub(got);
+            for delivery in deliveries {
+                turns.extend(self.take_on(&org, delivery).await);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Works without any hint: asks which queues hold messages.
+    async fn mark_all_with_messages(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.0.store.queues(after, QUEUES_PAGE).await?;
+            for queue in page.iter().filter(|queue| queue.kind() == Kind::Turns) {
+                self.0.ring.add(queue.org());
+            }
+            match page.last() {
+                Some(last) if page.len() >= QUEUES_PAGE as usize => after = Some(last.clone()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits until there may be a turn to claim: a hint, or a poll interval.
+    pub async fn wake(&self) {
+        let ring = &self.0.ring;
+        let hint = async {
+            let mut hints = ring.hints.lock().await;
+            loop {
+                let next = match hints.as_mut() {
+                    Some(hints) => hints.next().await,
+                    None => std::future::pending().await,
+                };
+                match next {
+                    Some(queue) if queue.kind() == Kind::Turns => {
+                        ring.add(queue.org());
+                        return;
+                    }
+                    Some(_) => {}
+                    None => *hints = None,
+                }
+            }
+        };
+        tokio::select! {
+            () = ring.woken.notified() => {}
+            () = hint => {}
+            () = sleep(self.0.config.poll_interval) => {}
+        }
+    }
+
+    /// Makes a turn of a delivery; `None` when it ended or went back instead.
+    async fn take_on(&self, org: &str, delivery: Delivery) -> Option<Turn> {
+        let id = delivery.receipt.id;
+        let receipt = delivery.receipt.clone();
+        match self.prepare(org, delivery).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                // Without its history a call could be a second one: not now.
+                tracing::warn!(%id, %error, "a turn could not be prepared and goes back");
+                let back = Settlement { receipt, outcome: Outcome::Release, effects: Vec::new() };
+                if let Err(error) = self.0.store.settle(vec![back]).await {
+                    tracing::warn!(%id, %error, "its lease will run out instead");
+                }
+                None
+            }
+        }
+    }
+
+    async fn prepare(&self, org: &str, delivery: Delivery) -> Result<Option<Turn>, BrokerError> {
+        let inner = &self.0;
+        let id = delivery.receipt.id;
+        let headers = TurnHeaders::read(&delivery.headers, delivery.enqueued_at);
+        // A call of a former process may have left events without a count of its lease.
+        let earlier = if delivery.attempt > 1 || headers.accepted_at <= inner.started_at {
+            self.earlier(&reply_topic_of(org, id)?).await?
+        } else {
+            Earlier::default()
+        };
+        let former = inner.running.lock().get(&id).and_then(std::sync::Weak::upgrade);
+        if let Some(former) = former {
+            former.lose();
+        }
+        let now = inner.now();
+        let stored = (earlier.processing, earlier.agent_event);
+        let lease = Lease::register(&inner.running, id, delivery.expires_at, now, stored);
+        let first_claimed = earlier.busy.as_ref().map(|busy| Timestamp(busy.first_claimed));
+        let turn = Turn {
+            id,
+            org: org.to_owned(),
+            user: headers.user,
+            client: headers.client,
+            attempt: delivery.attempt,
+            request: delivery.payload,
+            prefer_stream: headers.prefer_stream,
+            traceparent: headers.traceparent,
+            accepted_at: headers.accepted_at,
+            first_claimed_at: first_claimed.unwrap_or(now),
+            receipt: delivery.receipt,
+            interrupted: earlier.agent_event,
+            busy_since: earlier.busy.map(|busy| Timestamp(busy.since)),
+            key: delivery.key,
+            lease,
+        };
+        if let Some(key) = &turn.key {
+            inner.counters.active(org, key.clone());
+        }
+        let lapsed = (turn.attempt - 1).saturating_sub(earlier.busy_retries);
+        if lapsed >= inner.config.turn_attempts_max && !turn.interrupted {
+            let error = TurnError::attempts_exhausted(lapsed);
+            self.finish(&turn, TurnOutcome::Failed(error)).await?;
+            return Ok(None);
+        }
+        inner.local.leased(id);
+        Ok(Some(turn))
+    }
+
+    async fn earlier(&self, topic: &TopicName) -> Result<Earlier, StoreError> {
+        let mut earlier = Earlier::default();
+        let mut from = ReadFrom::Earliest;
+        loop {
+            let (events, next) = match self.0.store.read(topic, from, EVENTS_PAGE).await? {
+                Read::Events { events, next } if events.is_empty() => {
+                    let _end = next;
+                    return Ok(earlier);
+                }
+                Read::Events { events, next } => (events, next),
+                Read::Gap { resume } => (Vec::new(), resume),
+            };
+            for event in &events {
+                match kind_of(&event.event_type) {
+                    Stored::Processing => earlier.processing = true,
+                    Stored::Busy => {
+                        earlier.busy_retries = earlier.busy_retries.saturating_add(1);
+                        earlier.busy = parse_busy(&event.data).or(earlier.busy);
+                    }
+                    Stored::Agent(_) => {
+                        earlier.agent_event = true;
+                        return Ok(earlier);
+                    }
+                    Stored::Terminal(_) | Stored::Other => {}
+                }
+            }
+            from = ReadFrom::After(next);
+        }
+    }
+
+    /// Lets the lease live on for a whole lease time; call it every third of one.
+    ///
+    /// # Errors
+    /// When the store does not answer; the lease may still be good until
+    /// [`Turn::deadline`].
+    pub async fn renew(&self, turn: &Turn) -> Result<Renewed, BrokerError> {
+        let lease = self.0.config.turn_lease;
+        let answers = self.0.store.extend(vec![turn.receipt.clone()], lease).await?;
+        match one(answers)?? {
+            Extended::Until(until) => {
+                turn.lease.renewed_until(until);
+                Ok(if turn.lease.stop.is_cancelled() { Renewed::Stop } else { Renewed::Ok })
+            }
+            Extended::Stop(until) => {
+                turn.lease.renewed_until(until);
+                turn.lease.stop.cancel();
+                Ok(Renewed::Stop)
+            }
+            Extended::LeaseLost => {
+                turn.lease.lose();
+                Ok(Renewed::Lost)
+            }
+        }
+    }
+}
+
+impl Turn {
+    pub(crate) fn events_stored(&self) -> bool {
+        self.lease.events_stored.load(Ordering::Acquire)
+    }
+}

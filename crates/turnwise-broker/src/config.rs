@@ -1,0 +1,37 @@
+//! Settings of the broker. Parsing and defaults shown to users live in the binary.
+
+use std::time::Duration;
+
+/// How turns are kept, leased and given up on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// How long a holder has a turn without renewing.
+    pub turn_lease: Duration,
+    /// Agent calls that may be lost to crashes before a turn fails.
+    pub turn_attempts_max: u32,
+    /// Turns one conversation may hold, the one in progress included.
+    pub depth_max: u32,
+    /// How long an unanswered turn waits, an answer is kept, and a repeated
+    /// client message id is recognised.
+    pub retention: Duration,
+    /// Ended turns kept at most; the oldest are dropped first.
+    pub retained_turns_max: u64,
+    /// How long a turn may wait for an agent that says it is busy.
+    pub retry_after_total_max: Duration,
+    /// How often the store is asked when no wake-up comes.
+    pub poll_interval: Duration,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> BrokerConfig {
+        BrokerConfig {
+            turn_lease: Duration::from_secs(20),
+            turn_attempts_max: 3,
+            depth_max: 50,
+            retention: Duration::from_secs(24 * 3600),
+            retained_turns_max: 1_000_000,
+            retry_after_total_max: Duration::from_secs(600),
+            poll_interval: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What can go wrong for a caller of the broker. One place maps these to the wire.
+
+use thiserror::Error;
+use turnwise_core::{MessageId, NameError, StoreError};
+
+/// Why the broker has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BrokerError {
+    /// The store could not, or may not have; see [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The conversation already holds this many turns; nothing was stored.
+    #[error("the conversation already holds {depth_max} turns")]
+    LaneFull {
+        /// The limit.
+        depth_max: u32,
+    },
+    /// The client message id was used for this turn with other content.
+    #[error("the client message id was used before with other content")]
+    DedupConflict(MessageId),
+    /// The lease on the turn is over: stop, nothing more is written.
+    #[error("the lease on the turn is over")]
+    LeaseLost,
+    /// The turn was known, but it is no longer kept.
+    #[error("the turn is no longer kept")]
+    Gone,
+}
+
+impl From<NameError> for BrokerError {
+    fn from(error: NameError) -> BrokerError {
+        BrokerError::Store(StoreError::Invalid(error.to_string()))
+    }
+}

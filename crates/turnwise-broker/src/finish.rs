@@ -1,0 +1,277 @@
+//! Storing an agent's events and the end of its call, fenced by the lease
+//! (clauses C3 to C6).
+
+use crate::broker::{Broker, reply_topic_of};
+use crate::error::BrokerError;
+use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
+use crate::limits::{RETRY_DELAY_MIN, SETTLE_BACKOFF, SETTLE_TRIES_MAX, UNSAVED_IN_SETTLEMENT_MAX};
+use crate::record::{AnswerPlace, BusyRecord, TerminalRecord, agent_event, busy, processing};
+use crate::submit::one;
+use crate::turn::{TurnEnd, TurnError, TurnState};
+use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::sleep;
+use turnwise_core::limits::{BATCH_ITEMS_MAX, REASON_BYTES_MAX};
+use turnwise_core::{
+    Effect, NewEvent, Outcome, Settled, Settlement, StoreError, TopicName,
+};
+
+/// How a settlement is to go, and what readers are told then.
+struct Ending {
+    outcome: Outcome,
+    effects: Vec<NewEvent>,
+    end: Option<TurnEnd>,
+}
+
+impl Broker {
+    /// Stores events of the agent's answer, `processing` before the first.
+    /// Readers see them when this returns. One call at a time per turn.
+    ///
+    /// # Errors
+    /// `LeaseLost`: stop, somebody else may have the turn. Other errors: the
+    /// events may be stored; do not append them again, finish with a failure.
+    pub async fn append(&self, turn: &Turn, events: Vec<AgentEvent>) -> Result<(), BrokerError> {
+        let _gate = turn.lease.gate.write().await;
+        self.append_gated(turn, events).await
+    }
+
+    async fn append_gated(&self, turn: &Turn, events: Vec<AgentEvent>) -> Result<(), BrokerError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.hold(turn).await?;
+        let topic = reply_topic_of(&turn.org, turn.id)?;
+        let lease = &turn.lease;
+        let mut batch = Vec::with_capacity(events.len() + 1);
+        if !lease.processing_stored.load(Ordering::Acquire) {
+            batch.push(processing(&topic));
+        }
+        batch.extend(events.into_iter().map(|event| agent_event(&topic, event)));
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(BATCH_ITEMS_MAX));
+            let had_events = lease.events_stored.swap(true, Ordering::AcqRel);
+            match self.0.store.append(batch).await {
+                Ok(answers) => {
+                    for answer in answers {
+                        answer?;
+                    }
+                }
+                Err(error) => {
+                    if let StoreError::Unavailable(_) | StoreError::Invalid(_) = error {
+                        lease.events_stored.store(had_events, Ordering::Release);
+                    }
+                    return Err(error.into());
+                }
+            }
+            lease.processing_stored.store(true, Ordering::Release);
+            batch = rest;
+        }
+        if lease.is_held(self.0.now(), Duration::ZERO) {
+            return Ok(());
+        }
+        lease.lose();
+        Err(BrokerError::LeaseLost)
+    }
+
+    /// The store has no fenced append: so write only while the lease has time
+    /// to spare for the write, and renew it before if it has not.
+    async fn hold(&self, turn: &Turn) -> Result<(), BrokerError> {
+        let margin = self.0.config.turn_lease / 4;
+        if turn.lease.is_held(self.0.now(), margin) {
+            return Ok(());
+        }
+        if !turn.lease.is_held(self.0.now(), Duration::ZERO) {
+            turn.lease.lose();
+            return Err(BrokerError::LeaseLost);
+        }
+        match self.renew(turn).await? {
+            Renewed::Ok | Renewed::Stop => Ok(()),
+            Renewed::Lost => Err(BrokerError::LeaseLost),
+        }
+    }
+
+    /// Ends the call and with it the lease, all in one step with what readers
+    /// are to see. Repeats by itself when the store does not confirm.
+    ///
+    /// # Errors
+    /// `LeaseLost`: nothing was stored, the turn is not this caller's any more.
+    pub async fn finish(&self, turn: &Turn, outcome: TurnOutcome) -> Result<(), BrokerError> {
+        let _gate = turn.lease.gate.write().await;
+        let completed = matches!(outcome, TurnOutcome::Completed { .. });
+        let ending = self.ending(turn, outcome).await?;
+        match self.settle(turn, ending).await {
+            Err(BrokerError::Store(StoreError::Invalid(_))) if completed => {
+                let error = TurnError::new("agent_error", 502, "The agent's answer is too large to keep.");
+                let ending = self.failed(turn, error)?;
+                self.settle(turn, ending).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ending(&self, turn: &Turn, outcome: TurnOutcome) -> Result<Ending, BrokerError> {
+        match outcome {
+            TurnOutcome::Completed { answer, unsaved } => self.completed(turn, answer, unsaved).await,
+            TurnOutcome::Failed(error) => self.failed(turn, error),
+            TurnOutcome::Cancelled => self.over(turn, TurnState::Cancelled, Vec::new(), AnswerPlace::None, None),
+            TurnOutcome::RetryAfter(_) | TurnOutcome::Release if turn.events_stored() => {
+                self.failed(turn, TurnError::answer_interrupted())
+            }
+            TurnOutcome::RetryAfter(delay) => self.retry(turn, delay),
+            TurnOutcome::Release => Ok(Ending { outcome: Outcome::Release, effects: Vec::new(), end: None }),
+        }
+    }
+
+    async fn completed(
+        &self,
+        turn: &Turn,
+        answer: Option<Bytes>,
+        mut unsaved: Vec<AgentEvent>,
+    ) -> Result<Ending, BrokerError> {
+        if unsaved.len() > UNSAVED_IN_SETTLEMENT_MAX {
+            let last = unsaved.split_off(unsaved.len() - UNSAVED_IN_SETTLEMENT_MAX);
+            self.append_gated(turn, unsaved).await?;
+            unsaved = last;
+        }
+        let place = match &answer {
+            None => AnswerPlace::None,
+            Some(answer) if !turn.events_stored() && unsaved.is_empty() => {
+                unsaved.push(AgentEvent { name: None, data: answer.clone() });
+                AnswerPlace::Previous
+            }
+            Some(answer) => AnswerPlace::Inline(String::from_utf8_lossy(answer).into_owned()),
+        };
+        let mut ending = self.over(turn, TurnState::Completed, unsaved, place, None)?;
+        if let Some(end) = &mut ending.end {
+            end.answer = answer;
+        }
+        Ok(ending)
+    }
+
+    fn failed(&self, turn: &Turn, error: TurnError) -> Result<Ending, BrokerError> {
+        self.over(turn, TurnState::Failed, Vec::new(), AnswerPlace::None, Some(error))
+    }
+
+    fn retry(&self, turn: &Turn, delay: Duration) -> Result<Ending, BrokerError> {
+        let now = self.0.now();
+        let delay = delay.max(RETRY_DELAY_MIN);
+        let since = turn.busy_since.unwrap_or(now);
+        if now.since(since).saturating_add(delay) > self.0.config.retry_after_total_max {
+            return self.failed(turn, TurnError::agent_busy());
+        }
+        let record = BusyRecord { since: since.0, first_claimed: turn.first_claimed_at.0 };
+        let topic = reply_topic_of(&turn.org, turn.id)?;
+        Ok(Ending {
+            outcome: Outcome::Retry { delay, reason: "the agent was busy".to_owned() },
+            effects: vec![busy(&topic, &record)],
+            end: None,
+        })
+    }
+
+    fn over(
+        &self,
+        turn: &Turn,
+        state: TurnState,
+        unsaved: Vec<AgentEvent>,
+        answer: AnswerPlace,
+        error: Option<TurnError>,
+    ) -> Result<Ending, BrokerError> {
+        let topic = reply_topic_of(&turn.org, turn.id)?;
+        let now = self.0.now();
+        let mut effects = Vec::with_capacity(unsaved.len() + 2);
+        if !turn.lease.processing_stored.load(Ordering::Acquire) {
+            effects.push(processing(&topic));
+        }
+        effects.extend(unsaved.into_iter().map(|event| agent_event(&topic, event)));
+        let outcome = match &error {
+            Some(error) => Outcome::Dead { reason: reason_of(error) },
+            None => Outcome::Ack,
+        };
+        let record = TerminalRecord {
+            id: Some(turn.id.to_string()),
+            user: turn.user.clone(),
+            client: turn.client.clone(),
+            accepted_at: turn.accepted_at.0,
+            started_at: Some(turn.lease.started_at.0),
+            attempts: turn.attempt,
+            token: Some(turn.receipt.token.0),
+            answer,
+            error: error.clone().map(Into::into),
+        };
+        effects.push(record.event(&topic, state, now.after(self.0.config.retention)));
+        let end = Some(TurnEnd { state, answer: None, error, finished_at: now });
+        Ok(Ending { outcome, effects, end })
+    }
+
+    async fn settle(&self, turn: &Turn, ending: Ending) -> Result<(), BrokerError> {
+        let topic = reply_topic_of(&turn.org, turn.id)?;
+        let Ending { outcome, effects, end } = ending;
+        let settlement = Settlement {
+            receipt: turn.receipt.clone(),
+            outcome,
+            effects: effects.into_iter().map(Effect::Publish).collect(),
+        };
+        match self.settle_confirmed(turn, &topic, settlement).await? {
+            Settled::Done => {
+                turn.lease.lose();
+                self.settled(turn, end);
+                Ok(())
+            }
+            Settled::LeaseLost => {
+                turn.lease.lose();
+                Err(BrokerError::LeaseLost)
+            }
+        }
+    }
+
+    async fn settle_confirmed(
+        &self,
+        turn: &Turn,
+        topic: &TopicName,
+        settlement: Settlement,
+    ) -> Result<Settled, BrokerError> {
+        let mut wait = SETTLE_BACKOFF;
+        let mut unknown = false;
+        let mut tries = 1;
+        loop {
+            let answer = self.0.store.settle(vec![settlement.clone()]).await;
+            match answer.and_then(one).and_then(|answer| answer) {
+                Ok(Settled::LeaseLost) if unknown => {
+                    let ours = self.terminal(topic).await?.and_then(|terminal| terminal.record.token);
+                    let done = ours == Some(turn.receipt.token.0);
+                    return Ok(if done { Settled::Done } else { Settled::LeaseLost });
+                }
+                Ok(settled) => return Ok(settled),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
+                    unknown |= matches!(error, StoreError::Unknown(_));
+                    if tries >= SETTLE_TRIES_MAX {
+                        return Err(error.into());
+                    }
+                    tracing::warn!(id = %turn.id, %error, "the end of a turn is not stored yet; again");
+                    sleep(wait).await;
+                    wait *= 2;
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn settled(&self, turn: &Turn, end: Option<TurnEnd>) {
+        let inner = &self.0;
+        if let Some(end) = end {
+            inner.local.ended(turn.id, || end);
+            inner.counters.one_more_ended();
+            if let Some(key) = &turn.key {
+                inner.counters.maybe_idle(&turn.org, key.clone());
+            }
+        }
+        inner.ring.mark(&turn.org);
+    }
+}
+
+/// Only the code: details may quote what a user said.
+fn reason_of(error: &TurnError) -> String {
+    error.code.chars().take(REASON_BYTES_MAX / 4).collect()
+}

@@ -1,0 +1,48 @@
+//! Every limit of the broker, by name.
+
+use std::time::Duration;
+
+/// Known orgs read at start per page.
+pub(crate) const ORGS_PAGE: u32 = 1_000;
+/// Events read from a reply topic at a time.
+pub(crate) const EVENTS_PAGE: u32 = 256;
+/// Queues listed at a time when the store is asked without a hint.
+pub(crate) const QUEUES_PAGE: u32 = 1_000;
+/// Ended turns whose clients may be waiting are remembered for this many submissions.
+pub(crate) const FRESH_MAX: usize = 65_536;
+/// Signals a slow listener may fall behind; it then asks the store.
+pub(crate) const SIGNALS_KEPT: usize = 4;
+/// Places worth telling a waiting reader about.
+pub(crate) const POSITION_PLACES_MAX: u64 = 100;
+/// Text put together for a turn without a whole answer.
+pub(crate) const PARTIAL_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of an agent's own event name that are kept; the store's limit minus our prefix.
+pub(crate) const EVENT_NAME_BYTES_MAX: usize = 100;
+/// Longer trace contexts are not carried (W3C: 55 bytes today).
+pub(crate) const TRACEPARENT_BYTES_MAX: usize = 256;
+/// Unsaved events that fit beside the others of a settlement.
+pub(crate) const UNSAVED_IN_SETTLEMENT_MAX: usize = 56;
+/// Shortest wait before a busy agent is tried again.
+pub(crate) const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+/// Times a settlement is repeated when the store did not confirm.
+pub(crate) const SETTLE_TRIES_MAX: u32 = 5;
+/// First wait between those.
+pub(crate) const SETTLE_BACKOFF: Duration = Duration::from_millis(100);
+/// A client message id may outlive this many dropped turns.
+pub(crate) const DEDUP_GENERATIONS_MAX: usize = 16;
+/// Times a cancel looks again when the turn moves under it.
+pub(crate) const CANCEL_TRIES_MAX: u32 = 8;
+/// Group conversations remembered per node for `GET /queue`.
+pub(crate) const GROUPS_MAX: usize = 100_000;
+/// Conversations listed in one queue view.
+pub(crate) const CONVERSATIONS_LISTED_MAX: usize = 1_000;
+/// Things one sweep of the store may notice.
+pub(crate) const SWEEP_LIMIT: u32 = 1_000;
+/// Sweeps in a row before the sweeper pauses.
+pub(crate) const SWEEPS_IN_A_ROW_MAX: u32 = 100;
+/// Topics listed or dropped at a time.
+pub(crate) const TOPICS_PAGE: u32 = 1_000;
+/// Dead letters looked at per org and round.
+pub(crate) const DEAD_PAGE: u32 = 32;
+/// How often retention is enforced.
+pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,372 @@
+//! Looking at turns, conversations and the store. Asking has no side effect.
+
+use crate::broker::{Broker, reply_topic_of, turns_queue};
+use crate::conversation::Conversation;
+use crate::error::BrokerError;
+use crate::follow::StreamPosition;
+use crate::limits::{CONVERSATIONS_LISTED_MAX, EVENTS_PAGE, GROUPS_MAX, PARTIAL_BYTES_MAX};
+use crate::orgs::OrgScope;
+use crate::record::{Stored, Terminal, TurnHeaders, kind_of};
+use crate::turn::{TurnState, TurnView};
+use crate::wait::{Found, end_of_dead};
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use turnwise_core::{
+    LaneStatus, MessageId, MessageInfo, OrderingKey, Read, ReadFrom, Stage, StoreError, Timestamp,
+    TopicName,
+};
+
+/// One conversation that holds turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationView {
+    /// Its org.
+    pub org: String,
+    /// Which.
+    pub conversation: Conversation,
+    /// Turns that wait, without the one in progress.
+    pub queue_length: u64,
+    /// The one in progress.
+    pub current_message_id: Option<MessageId>,
+    /// How long the oldest waiting one has waited.
+    pub oldest_waiting: Option<Duration>,
+}
+
+/// What a user has waiting. The counts are of the user's own conversations;
+/// group conversations with turns of the user are only listed, as far as this
+/// node has seen them since its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueView {
+    /// Turns that wait, without those in progress.
+    pub queue_length: u64,
+    /// A turn is in progress.
+    pub is_processing: bool,
+    /// Which.
+    pub current_message_id: Option<MessageId>,
+    /// How long the oldest waiting one has waited.
+    pub oldest_waiting: Option<Duration>,
+    /// Those that hold turns.
+    pub conversations: Vec<ConversationView>,
+}
+
+/// Counters kept up by the sweeper, and whether the store answered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// The store answered last time.
+    pub store_ok: bool,
+    /// Conversations that hold turns.
+    pub active_queues: u64,
+    /// Turns in progress.
+    pub processing: u64,
+}
+
+impl Broker {
+    /// Everything about one turn; `None` when unknown or outside the scope.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn turn(&self, orgs: &OrgScope, id: MessageId) -> Result<Option<TurnView>, BrokerError> {
+        match self.find(orgs, id).await? {
+            None => Ok(None),
+            Some((org, Found::Live(info))) => self.view_live(org, &info).await.map(Some),
+            Some((org, Found::Over(terminal))) => self.view_over(org, id, *terminal).await.map(Some),
+            Some((org, Found::Dead(info))) => Ok(Some(self.view_dead(org, &info))),
+        }
+    }
+
+    async fn view_live(&self, org: String, info: &MessageInfo) -> Result<TurnView, BrokerError> {
+        let inner = &self.0;
+        let position = match &info.key {
+            Some(key) => inner.store.lane(&info.queue, key, Some(info.id)).await?.place,
+            None => None,
+        };
+        let state = if info.stage == Stage::Leased { TurnState::Processing } else { TurnState::Queued };
+        let lease = inner.running.lock().get(&info.id).and_then(std::sync::Weak::upgrade);
+        let partial = match state {
+            TurnState::Processing => self.partial(&reply_topic_of(&org, info.id)?).await?,
+            _ => None,
+        };
+        Ok(TurnView {
+            state,
+            position,
+            started_at: lease.map(|lease| lease.started_at),
+            partial,
+            ..self.view_dead(org, info)
+        })
+    }
+
+    fn view_dead(&self, org: String, info: &MessageInfo) -> TurnView {
+        let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
+        let dead = info.stage == Stage::Dead;
+        TurnView {
+            id: info.id,
+            org,
+            user: headers.user,
+            client: headers.client,
+            state: TurnState::Failed,
+            position: None,
+            attempts: info.attempt,
+            accepted_at: headers.accepted_at,
+            started_at: None,
+            finished_at: None,
+            expires_at: headers.accepted_at.after(self.0.config.retention),
+            answer: None,
+            error: if dead { end_of_dead(info).error } else { None },
+            partial: None,
+        }
+    }
+
+    async fn view_over(&self, org: String, id: MessageId, terminal: Terminal) -> Result<TurnView, BrokerError> {
+        let end = terminal.end();
+        let partial = match end.answer {
+            Some(_) => None,
+            None => self.partial(&reply_topic_of(&org, id)?).await?,
+        };
+        let record = terminal.record;
+        Ok(TurnView {
+            id,
+            org,
+            user: record.user,
+            client: record.client,
+            state: end.state,
+            position: None,
+            attempts: record.attempts,
+            accepted_at: Timestamp(record.accepted_at),
+            started_at: record.started_at.map(Timestamp),
+            finished_at: Some(end.finished_at),
+            expires_at: end.finished_at.after(self.0.config.retention),
+            answer: end.answer,
+            error: end.error,
+            partial,
+        })
+    }
+
+    /// The text in the stored agent events.
+    async fn partial(&self, topic: &TopicName) -> Result<Option<String>, StoreError> {
+        let mut text: Option<String> = None;
+        let mut from = ReadFrom::Earliest;
+        loop {
+            let (events, next) = match self.0.store.read(topic, from, EVENTS_PAGE).await? {
+                Read::Events { events, next } => (events, next),
+                Read::Gap { resume } => (Vec::new(), resume),
+            };
+            for event in &events {
+                if let Stored::Agent(_) = kind_of(&event.event_type) {
+                    let text = text.get_or_insert_default();
+                    push_text(text, &event.data);
+                }
+            }
+            let full = text.as_ref().is_some_and(|text| text.len() >= PARTIAL_BYTES_MAX);
+            if full || events.is_empty() {
+                return Ok(text);
+            }
+            from = ReadFrom::After(next);
+        }
+    }
+
+    /// Whether a reader at `after` has seen the turn's last event. False for
+    /// an unknown turn or another user's.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn is_over(
+        &self,
+        orgs: &OrgScope,
+        user: &str,
+        id: MessageId,
+        after: StreamPosition,
+    ) -> Result<bool, BrokerError> {
+        Ok(match self.find(orgs, id).await? {
+            Some((_, Found::Over(terminal))) => {
+                terminal.record.user == user
+                    && after.0.epoch == self.0.store.epoch()
+                    && after.0.offset >= terminal.offset
+            }
+            Some((_, Found::Live(_) | Found::Dead(_))) | None => false,
+        })
+    }
+
+    /// What a user has waiting, in one org or all of the scope; zeros when unknown.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn queue(&self, orgs: &OrgScope, user: &str, org: Option<&str>) -> Result<QueueView, BrokerError> {
+        let mut view = QueueView::default();
+        let wanted = match org {
+            Some(org) if orgs.contains(org) => vec![org.to_owned()],
+            Some(_) => Vec::new(),
+            None => self.0.orgs.all(orgs),
+        };
+        for org in wanted {
+            let own = Conversation::User { user: user.to_owned() };
+            if let Some(own) = self.conversation_view(&org, own).await? {
+                view.queue_length += own.queue_length;
+                view.is_processing |= own.current_message_id.is_some();
+                view.current_message_id = view.current_message_id.or(own.current_message_id);
+                view.oldest_waiting = view.oldest_waiting.max(own.oldest_waiting);
+                view.conversations.push(own);
+            }
+            for group in self.0.groups.of(&org, user) {
+                match self.conversation_view(&org, group.clone()).await? {
+                    Some(group) => view.conversations.push(group),
+                    None => self.0.groups.forget(&org, user, &group),
+                }
+            }
+            if view.conversations.len() >= CONVERSATIONS_LISTED_MAX {
+                break;
+            }
+        }
+        Ok(view)
+    }
+
+    async fn conversation_view(
+        &self,
+        org: &str,
+        conversation: Conversation,
+    ) -> Result<Option<ConversationView>, BrokerError> {
+        let lane = self.0.store.lane(&turns_queue(org)?, &conversation.key(), None).await?;
+        let LaneStatus { length, in_flight, oldest_waiting, place: _ } = lane;
+        if length == 0 {
+            return Ok(None);
+        }
+        let now = self.0.now();
+        Ok(Some(ConversationView {
+            org: org.to_owned(),
+            conversation,
+            queue_length: length - u64::from(in_flight.is_some()),
+            current_message_id: in_flight,
+            oldest_waiting: oldest_waiting.map(|at| now.since(at)),
+        }))
+    }
+
+    /// Counters from memory, at most a poll interval old while the sweeper runs.
+    #[must_use]
+    pub fn health(&self) -> StoreHealth {
+        let counters = &self.0.counters;
+        StoreHealth {
+            store_ok: counters.store_ok.load(Ordering::Relaxed),
+            active_queues: counters.lanes.lock().active.len() as u64,
+            processing: counters.processing.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Adds the text of one agent event: its `text`, `delta` or `content` if it is
+/// JSON with one of them, nothing of other JSON, or all of what is not JSON.
+fn push_text(text: &mut String, data: &[u8]) {
+    let plain = String::from_utf8_lossy(data);
+    match serde_json::from_str::<serde_json::Value>(&plain) {
+        Ok(serde_json::Value::String(part)) => text.push_str(&part),
+        Ok(value) => {
+            let parts = ["text", "delta", "content"];
+            if let Some(part) = parts.iter().find_map(|name| value.get(name)?.as_str()) {
+                text.push_str(part);
+            }
+        }
+        Err(_) => text.push_str(&plain),
+    }
+}
+
+/// A conversation over all orgs.
+pub(crate) type Lane = (String, OrderingKey);
+
+#[derive(Default)]
+pub(crate) struct Lanes {
+    pub(crate) active: HashSet<Lane>,
+    /// Active ones in which a turn has ended.
+    pub(crate) maybe_idle: HashSet<Lane>,
+}
+
+/// What `health` answers from.
+pub(crate) struct Counters {
+    pub(crate) store_ok: AtomicBool,
+    pub(crate) processing: AtomicU64,
+    pub(crate) lanes: Mutex<Lanes>,
+    /// Ended turns kept, at most: counted, and those that ended since.
+    pub(crate) ended_kept: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            store_ok: AtomicBool::new(true),
+            processing: AtomicU64::new(0),
+            lanes: Mutex::default(),
+            ended_kept: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn active(&self, org: &str, key: OrderingKey) {
+        self.lanes.lock().active.insert((org.to_owned(), key));
+    }
+
+    pub(crate) fn maybe_idle(&self, org: &str, key: OrderingKey) {
+        self.lanes.lock().maybe_idle.insert((org.to_owned(), key));
+    }
+
+    pub(crate) fn one_more_ended(&self) {
+        self.ended_kept.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Group conversations a user has turns in, as far as this node saw them.
+#[derive(Default)]
+pub(crate) struct Groups(Mutex<GroupState>);
+
+#[derive(Default)]
+struct GroupState {
+    by_user: HashMap<(String, String), BTreeSet<GroupName>>,
+    order: VecDeque<(String, String, GroupName)>,
+}
+
+type GroupName = (String, Option<String>);
+
+impl Groups {
+    pub(crate) fn note(&self, org: &str, user: &str, conversation: &Conversation) {
+        let Conversation::Group { chat, thread } = conversation else {
+            return;
+        };
+        let mut state = self.0.lock();
+        let name = (chat.clone(), thread.clone());
+        let owner = (org.to_owned(), user.to_owned());
+        if state.by_user.entry(owner.clone()).or_default().insert(name.clone()) {
+            state.order.push_back((owner.0, owner.1, name));
+        }
+        while state.order.len() > GROUPS_MAX {
+            if let Some((org, user, name)) = state.order.pop_front() {
+                state.remove((org, user), &name);
+            }
+        }
+    }
+
+    fn of(&self, org: &str, user: &str) -> Vec<Conversation> {
+        let state = self.0.lock();
+        let names = state.by_user.get(&(org.to_owned(), user.to_owned()));
+        let conversation = |(chat, thread): &GroupName| Conversation::Group {
+            chat: chat.clone(),
+            thread: thread.clone(),
+        };
+        names.into_iter().flatten().take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
+    }
+
+    fn forget(&self, org: &str, user: &str, conversation: &Conversation) {
+        if let Conversation::Group { chat, thread } = conversation {
+            let name = (chat.clone(), thread.clone());
+            self.0.lock().remove((org.to_owned(), user.to_owned()), &name);
+        }
+    }
+}
+
+impl GroupState {
+    fn remove(&mut self, owner: (String, String), name: &GroupName) {
+        if let Some(names) = self.by_user.get_mut(&owner) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_user.remove(&owner);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Housekeeping: what only time brings, counters, and the limits on what is
+//! kept. Nothing waits for it to be correct.
+
+use crate::broker::{Broker, turns_queue};
+use crate::limits::{DEAD_PAGE, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT, SWEEPS_IN_A_ROW_MAX, TOPICS_PAGE};
+use crate::orgs::OrgScope;
+use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use turnwise_core::{
+    Kind, Name, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName, TopicPattern,
+};
+
+/// Dropping a little more than needed keeps the counting rare.
+const DROP_AT_LEAST_PART: u64 = 100;
+
+impl Broker {
+    /// Runs the housekeeping until `shutdown`.
+    pub async fn run_sweeper(&self, shutdown: CancellationToken) {
+        let mut retention_at = None;
+        loop {
+            let round = self.sweep_round(&mut retention_at);
+            let answer = tokio::select! {
+                () = shutdown.cancelled() => return,
+                answer = round => answer,
+            };
+            self.0.counters.store_ok.store(answer.is_ok(), Ordering::Relaxed);
+            if let Err(error) = answer {
+                tracing::warn!(%error, "housekeeping stopped early");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(self.0.config.poll_interval) => {}
+            }
+        }
+    }
+
+    async fn sweep_round(&self, retention_at: &mut Option<Timestamp>) -> Result<(), StoreError> {
+        for _round in 0..SWEEPS_IN_A_ROW_MAX {
+            if self.0.store.sweep(SWEEP_LIMIT).await? == 0 {
+                break;
+            }
+        }
+        self.refresh_counters().await?;
+        let now = self.0.now();
+        match *retention_at {
+            None => {
+                self.count_ended().await?;
+                *retention_at = Some(now);
+            }
+            Some(at) if now < at || now.since(at) >= RETENTION_INTERVAL => {
+                *retention_at = Some(now);
+                self.forget_old_dead_letters(now).await?;
+            }
+            Some(_) => {}
+        }
+        if self.0.counters.ended_kept.load(Ordering::Relaxed) > self.0.config.retained_turns_max {
+            self.drop_oldest_answers().await?;
+        }
+        Ok(())
+    }
+
+    async fn refresh_counters(&self) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let (mut processing, mut held) = (0, 0);
+        let mut after: Option<QueueName> = None;
+        loop {
+            let page = inner.store.queues(after, QUEUES_PAGE).await?;
+            for queue in page.iter().filter(|queue| queue.kind() == Kind::Turns) {
+                let depth = inner.store.depth(queue).await?;
+                processing += depth.leased;
+                held += depth.leased + depth.ready + depth.scheduled;
+            }
+            match page.last() {
+                Some(last) if page.len() >= QUEUES_PAGE as usize => after = Some(last.clone()),
+                _ => break,
+            }
+        }
+        inner.counters.processing.store(processing, Ordering::Relaxed);
+        let suspects = std::mem::take(&mut inner.counters.lanes.lock().maybe_idle);
+        // With nothing held every conversation is idle, also one that a sweep ended.
+        let suspects = if held == 0 { inner.counters.lanes.lock().active.clone() } else { suspects };
+        for lane in suspects {
+            let queue = turns_queue(&lane.0).map_err(|error| StoreError::Invalid(error.to_string()))?;
+            if inner.store.lane(&queue, &lane.1, None).await?.length == 0 {
+                inner.counters.lanes.lock().active.remove(&lane);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every page of ended turns' topics, in no order.
+    async fn each_ended(&self, mut each: impl FnMut(&TopicInfo, Timestamp)) -> Result<(), StoreError> {
+        for org in self.0.orgs.all(&OrgScope::All) {
+            let all = Name::new(&org, Kind::Reply, ">").map_err(|error| StoreError::Invalid(error.to_string()))?;
+            let pattern = TopicPattern(all);
+            let mut after: Option<TopicName> = None;
+            loop {
+                let page = self.0.store.topics(&pattern, after, TOPICS_PAGE).await?;
+                for info in &page {
+                    // Only a terminal event says until when to keep.
+                    if let Some(until) = info.keep_until {
+                        each(info, until);
+                    }
+                }
+                match page.last() {
+                    Some(last) if page.len() >= TOPICS_PAGE as usize => after = Some(last.topic.clone()),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn count_ended(&self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        self.each_ended(|_, _| count += 1).await?;
+        self.0.counters.ended_kept.store(count, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// Enforces `retained_turns_max`, oldest first (C6).
+    async fn drop_oldest_answers(&self) -> Result<(), StoreError> {
+        let max = self.0.config.retained_turns_max;
+        let count = self.count_ended().await?;
+        let Some(excess) = count.checked_sub(max).filter(|excess| *excess > 0) else {
+            return Ok(());
+        };
+        let drop_count = usize::try_from(excess.max(max / DROP_AT_LEAST_PART)).unwrap_or(usize::MAX);
+        let mut oldest: BinaryHeap<(Timestamp, TopicName)> = BinaryHeap::new();
+        self.each_ended(|info, until| {
+            oldest.push((until, info.topic.clone()));
+            if oldest.len() > drop_count {
+                oldest.pop();
+            }
+        })
+        .await?;
+        let names: Vec<TopicName> = oldest.into_iter().map(|(_, topic)| topic).collect();
+        let mut dropped = 0;
+        for page in names.chunks(TOPICS_PAGE as usize) {
+            dropped += u64::from(self.0.store.drop_topics(page.to_vec()).await?);
+        }
+        tracing::info!(dropped, "more ended turns than may be kept: the oldest were dropped");
+        self.0.counters.ended_kept.store(count.saturating_sub(dropped), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A dead letter outlives its events by nothing worth keeping.
+    async fn forget_old_dead_letters(&self, now: Timestamp) -> Result<(), StoreError> {
+        let age = self.0.config.retention * 2;
+        for org in self.0.orgs.all(&OrgScope::All) {
+            let queue = turns_queue(&org).map_err(|error| StoreError::Invalid(error.to_string()))?;
+            if self.0.store.depth(&queue).await?.dead == 0 {
+                continue;
+            }
+            loop {
+                let page = self.0.store.list(&queue, Stage::Dead, None, DEAD_PAGE).await?;
+                let old: Vec<_> = page
+                    .iter()
+                    .filter(|info| now.since(info.enqueued_at) > age)
+                    .map(|info| (info.id, Vec::new()))
+                    .collect();
+                let more = old.len() == DEAD_PAGE as usize;
+                if !old.is_empty() {
+                    self.0.store.remove(&queue, old).await?;
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Finding a turn, and waiting for its end.
+
+use crate::broker::{Broker, reply_topic_of, turns_queue};
+use crate::error::BrokerError;
+use crate::local::Signal;
+use crate::orgs::OrgScope;
+use crate::record::Terminal;
+use crate::submit::one;
+use crate::turn::{TurnEnd, TurnError, TurnState};
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use tokio::time::sleep;
+use turnwise_core::{
+    MessageId, MessageInfo, Offset, Position, Read, ReadFrom, Stage, StoreError, TopicFilter,
+    TopicName,
+};
+
+/// Events read to find the last one: it and the answer before it, and some
+/// room for those appended meanwhile.
+const TAIL_PAGE: u32 = 32;
+
+/// What the store has of a turn.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Waiting or being processed.
+    Live(Box<MessageInfo>),
+    /// Ended, with its last word.
+    Over(Box<Terminal>),
+    /// Given up on; its events are gone.
+    Dead(Box<MessageInfo>),
+}
+
+impl Broker {
+    /// Looks at the queue first: a turn leaves it in the step that stores its
+    /// last word, so a turn in neither place is gone.
+    pub(crate) async fn lookup(&self, org: &str, id: MessageId) -> Result<Option<Found>, BrokerError> {
+        let store = &self.0.store;
+        let info = one(store.get(&turns_queue(org)?, vec![id]).await?)?;
+        if let Some(info) = &info
+            && info.stage != Stage::Dead
+        {
+            return Ok(Some(Found::Live(Box::new(info.clone()))));
+        }
+        let terminal = self.terminal(&reply_topic_of(org, id)?).await?;
+        match (terminal.filter(|terminal| terminal.is_of(id)), info) {
+            (Some(terminal), _) => Ok(Some(Found::Over(Box::new(terminal)))),
+            (None, Some(info)) => Ok(Some(Found::Dead(Box::new(info)))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The same by id alone, in the orgs of a scope.
+    pub(crate) async fn find(
+        &self,
+        scope: &OrgScope,
+        id: MessageId,
+    ) -> Result<Option<(String, Found)>, BrokerError> {
+        let mut tried = Vec::new();
+        for _before_and_after_catching_up in 0..2 {
+            for org in self.0.orgs.candidates(scope, id) {
+                if tried.contains(&org) {
+                    continue;
+                }
+                if let Some(found) = self.lookup(&org, id).await? {
+                    return Ok(Some((org, found)));
+                }
+                tried.push(org);
+            }
+            match scope {
+                OrgScope::All => self.0.orgs.catch_up(self.0.store.as_ref()).await?,
+                OrgScope::These(_) => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last word in a reply topic, if it has one.
+    pub(crate) async fn terminal(&self, topic: &TopicName) -> Result<Option<Terminal>, StoreError> {
+        let store = &self.0.store;
+        let end = match store.read(topic, ReadFrom::Latest, 1).await? {
+            Read::Events { next, .. } | Read::Gap { resume: next } => next,
+        };
+        if end.offset == Offset(0) {
+            return Ok(None);
+        }
+        let mut from = Position { offset: Offset(end.offset.0.saturating_sub(2)), ..end };
+        for _after_a_gap in 0..2 {
+            match store.read(topic, ReadFrom::After(from), TAIL_PAGE).await? {
+                Read::Events { events, .. } => return Terminal::from_tail(&events),
+                Read::Gap { resume } => from = resume,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until the turn is over; also one that another node processes, or
+    /// that a restart interrupted. Cancelling the wait changes nothing.
+    ///
+    /// # Errors
+    /// `Gone` for a turn that is not known, or not kept any longer. A store that
+    /// does not answer for a while is waited for.
+    pub async fn wait_end(&self, org: &str, id: MessageId) -> Result<TurnEnd, BrokerError> {
+        let (mut listener, fresh) = self.0.local.listen(id);
+        let topic = reply_topic_of(org, id)?;
+        let mut hints: Option<BoxStream<'static, TopicName>> = None;
+        let mut ask = !fresh;
+        loop {
+            if ask {
+                match self.lookup(org, id).await {
+                    Ok(Some(Found::Over(terminal))) => return Ok(terminal.end()),
+                    Ok(Some(Found::Dead(info))) => return Ok(end_of_dead(&info)),
+                    Ok(Some(Found::Live(_))) => {}
+                    Ok(None) => return Err(BrokerError::Gone),
+                    Err(BrokerError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
+                        tracing::debug!(%id, "the store did not answer; waiting on");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let mut over = false;
+            tokio::select! {
+                signal = listener.next() => match signal {
+                    Signal::Ended(end) => return Ok(TurnEnd::clone(&end)),
+                    Signal::Leased => ask = false,
+                },
+                hint = next_hint(hints.as_mut()) => {
+                    over = hint.is_none();
+                    ask = true;
+                }
+                () = sleep(self.0.config.poll_interval) => {
+                    ask = true;
+                    hints.get_or_insert_with(|| self.0.store.watch(TopicFilter::One(topic.clone())));
+                }
+            }
+            if over {
+                hints = None;
+            }
+        }
+    }
+}
+
+/// The next hint; for ever pending without a source.
+pub(crate) async fn next_hint<T>(hints: Option<&mut BoxStream<'static, T>>) -> Option<T> {
+    match hints {
+        Some(hints) => hints.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of a turn whose events are gone but whose dead letter is kept.
+pub(crate) fn end_of_dead(info: &MessageInfo) -> TurnEnd {
+    let code = info.reason.as_deref().unwrap_or("agent_error");
+    TurnEnd {
+        state: TurnState::Failed,
+        answer: None,
+        error: Some(TurnError::new(code, 502, "The turn failed; its details are no longer kept.")),
+        finished_at: info.enqueued_at,
+    }
+}

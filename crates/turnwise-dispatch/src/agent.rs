@@ -1,0 +1,104 @@
+//! The HTTP client of the agent: one request, one response. Connections are
+//! pooled and kept alive. What a response means is told in `verdict`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::TokioTimer;
+use tokio_util::task::TaskTracker;
+use turnwise_broker::Turn;
+
+use crate::config::{ConfigError, DispatchConfig, Target};
+use crate::limits::{CONNECT_TIME_MAX, IDLE_CONNECTION_TIME_MAX};
+
+/// The way to the agent.
+pub(crate) struct Agent {
+    client: Client<HttpConnector, Full<Bytes>>,
+    target: Target,
+    tasks: TaskTracker,
+}
+
+/// Runs the client's connections where somebody waits for them.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+impl Agent {
+    pub(crate) fn new(config: &DispatchConfig) -> Result<Agent, ConfigError> {
+        let target = config.target()?;
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.timeout.min(CONNECT_TIME_MAX)));
+        let tasks = TaskTracker::new();
+        let client = Client::builder(Tracked(tasks.clone()))
+            .pool_idle_timeout(IDLE_CONNECTION_TIME_MAX)
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(usize::try_from(config.concurrency).unwrap_or(usize::MAX))
+            .build(connector);
+        Ok(Agent { client, target, tasks })
+    }
+
+    /// Sends a turn to one of the two routes. Returns when the headers are there.
+    pub(crate) async fn call(&self, turn: &Turn, stream: bool) -> Result<Response<Incoming>, Error> {
+        let (uri, accept) = if stream {
+            (&self.target.stream, "text/event-stream")
+        } else {
+            (&self.target.chat, "application/json")
+        };
+        let mut request = self.request(Method::POST, uri, turn.request.clone());
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        if let Ok(id) = HeaderValue::try_from(turn.id.to_string()) {
+            headers.insert("idempotency-key", id);
+        }
+        headers.insert("x-turnwise-attempt", HeaderValue::from(turn.attempt));
+        if let Some(context) = turn.traceparent.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert("traceparent", context);
+        }
+        self.client.request(request).await
+    }
+
+    /// Whether the agent answers at all. Any status below 500 counts: not
+    /// every agent has this route.
+    pub(crate) async fn is_up(&self, limit: Duration) -> bool {
+        let request = self.request(Method::GET, &self.target.health, Bytes::new());
+        match tokio::time::timeout(limit, self.client.request(request)).await {
+            Ok(Ok(response)) => !response.status().is_server_error(),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Closes all connections and waits until they are gone, or `limit` is over.
+    pub(crate) async fn close(self, limit: Duration) {
+        drop(self.client);
+        self.tasks.close();
+        let _ = tokio::time::timeout(limit, self.tasks.wait()).await;
+    }
+
+    fn request(&self, method: Method, uri: &Uri, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("turnwise/", env!("CARGO_PKG_VERSION"))));
+        if let Some(authorization) = &self.target.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        request
+    }
+}

@@ -1,0 +1,46 @@
+//! Every limit of the way to the agent, by name.
+
+use std::time::Duration;
+
+/// Bytes of a whole answer. Leaves room in one stored event for what goes with it.
+pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of one event of a stream. The last one holds the whole answer.
+pub const EVENT_BYTES_MAX: usize = ANSWER_BYTES_MAX;
+/// Bytes of all events of one stream.
+pub const STREAM_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes read of an answer that is not a success.
+pub const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// Characters of the agent's own words in an error.
+pub const REFUSAL_CHARS_MAX: usize = 300;
+/// Events gathered while an append is on its way; then the stream is not read.
+pub const GATHERED_EVENTS_MAX: usize = 256;
+/// Bytes gathered while an append is on its way; one event may exceed it.
+pub const GATHERED_BYTES_MAX: usize = 1024 * 1024;
+/// Events stored in the same step as the end of a turn.
+pub const UNSAVED_EVENTS_MAX: usize = 32;
+/// Bytes stored in the same step as the end of a turn, beside its last event.
+pub const UNSAVED_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of an event's name; a longer one is left out.
+pub const EVENT_NAME_BYTES_MAX: usize = 128;
+/// How long a connection may take to open; less if the agent's timeout is less.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long an unused connection is kept. Common servers close theirs after 5 s.
+pub const IDLE_CONNECTION_TIME_MAX: Duration = Duration::from_secs(4);
+/// Waiting time when the agent is busy and does not say for how long.
+pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// Shortest waiting time an agent can ask for.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
+/// Longest waiting time an agent can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// Pause between two looks at the agent's health.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How long such a look may take.
+pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(3);
+/// Pause before an end that the store did not take is offered again.
+pub const FINISH_PAUSE: Duration = Duration::from_millis(200);
+/// Pause after the store failed to hand out turns.
+pub const CLAIM_PAUSE: Duration = Duration::from_millis(500);
+/// Turns asked for at once.
+pub const CLAIM_TURNS_MAX: u32 = 256;
+/// How long turns given back at shutdown may take to be stored.
+pub const RELEASE_TIME_MAX: Duration = Duration::from_secs(5);

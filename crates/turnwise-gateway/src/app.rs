@@ -1,0 +1,77 @@
+//! What every request passes: an id, the guards, a route, and the rendering
+//! of what went wrong.
+
+use crate::auth::{Keys, refuse_key_in_query};
+use crate::body::UNIT_BYTES;
+use crate::config::GatewayConfig;
+use crate::limits::LARGE_BODIES_BYTES_MAX;
+use crate::request_id::{RequestIds, X_REQUEST_ID};
+use crate::{error, guard};
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::Request;
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+use turnwise_broker::Broker;
+
+/// Shared by all requests.
+pub(crate) struct App {
+    pub(crate) broker: Broker,
+    pub(crate) keys: Keys,
+    pub(crate) config: GatewayConfig,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) large_bodies: Semaphore,
+    request_ids: RequestIds,
+}
+
+impl App {
+    pub(crate) fn new(broker: Broker, mut config: GatewayConfig, shutdown: CancellationToken) -> Arc<App> {
+        Arc::new(App {
+            broker,
+            keys: Keys::new(std::mem::take(&mut config.keys)),
+            request_ids: RequestIds::new(config.request_id_seed),
+            large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
+            config,
+            shutdown,
+        })
+    }
+
+    /// Ends when requests that wait for a turn should stop waiting: shortly
+    /// before the drain ends, so that their answer still gets out.
+    pub(crate) async fn drained(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(self.config.drain * 4 / 5).await;
+    }
+}
+
+/// One request, from head to response.
+pub(crate) async fn handle(
+    app: Arc<App>,
+    mut router: Router,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let request_id = app.request_ids.for_request(request.headers());
+    let origin = guard::listed_origin(&app, &request);
+    let checked = guard::check(&app, &request).and_then(|()| refuse_key_in_query(request.uri()));
+    let mut response = match checked {
+        Err(failure) => failure.into_response(),
+        Ok(()) => match guard::preflight(&app, &request) {
+            Some(response) => response,
+            None => match router.call(request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        },
+    };
+    error::render(&mut response, &request_id);
+    if let Some(origin) = origin {
+        guard::expose(&mut response, origin);
+    }
+    response.headers_mut().insert(X_REQUEST_ID, request_id);
+    Ok(response)
+}

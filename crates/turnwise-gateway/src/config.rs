@@ -1,0 +1,69 @@
+//! What the inbound side can be told.
+
+use crate::limits;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A key a client may show. The key itself is not kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Names it in logs.
+    pub id: String,
+    /// SHA-256 of the key.
+    pub sha256: [u8; 32],
+    /// Organisations it is for; empty means all.
+    pub orgs: Vec<String>,
+    /// What it is for; empty means the conversations. Otherwise they need the
+    /// scope `conversations`.
+    pub scopes: Vec<String>,
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey").field("id", &self.id).field("orgs", &self.orgs).finish_non_exhaustive()
+    }
+}
+
+/// Tells without waiting how the agent is: `None` if none is configured, else
+/// whether it answered last.
+pub type AgentStatus = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
+
+/// Settings of the inbound side.
+#[derive(Clone)]
+pub struct GatewayConfig {
+    /// Keys that are let in; without any everyone is.
+    pub keys: Vec<ApiKey>,
+    /// How the agent is.
+    pub agent: AgentStatus,
+    /// Submissions that say nothing about it are answered at once, not when their turn has ended.
+    pub async_default: bool,
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
+    /// The listener is on loopback: without keys, only loopback names and known origins are served.
+    pub loopback: bool,
+    /// Origins of web pages that may ask besides the server's own, such as `https://chat.example.org`.
+    pub cors_origins: Vec<String>,
+    /// Connections served at once.
+    pub connections_max: usize,
+    /// Time for requests in progress to end after the shutdown began.
+    pub drain: Duration,
+    /// Start of the request ids given out; differs between nodes and starts.
+    pub request_id_seed: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        GatewayConfig {
+            keys: Vec::new(),
+            agent: Arc::new(|| None),
+            async_default: false,
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            loopback: true,
+            cors_origins: Vec::new(),
+            connections_max: limits::CONNECTIONS_MAX,
+            drain: limits::DRAIN_MAX,
+            request_id_seed: 0,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The one place that maps what went wrong to a status, a code and a body.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::StatusCode;
+use std::borrow::Cow;
+use turnwise_api::problem::PROBLEM_JSON;
+use turnwise_api::{Code, FieldError, Problem};
+use turnwise_broker::{BrokerError, TurnError};
+use turnwise_core::{MessageId, StoreError};
+
+/// A request that ends in a problem.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Problem>);
+
+impl Failure {
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Failure {
+        Failure(Box::new(Problem::new(code, detail)))
+    }
+
+    /// The content breaks these rules; there is at least one.
+    pub(crate) fn invalid(code: Code, errors: Vec<FieldError>) -> Failure {
+        let detail = errors.iter().map(|e| format!("{}: {}", e.pointer, e.detail)).collect::<Vec<_>>();
+        let mut problem = Problem::new(code, detail.join("; "));
+        problem.errors = errors;
+        Failure(Box::new(problem))
+    }
+
+    /// No such object, or somebody else's.
+    pub(crate) fn not_found() -> Failure {
+        Failure::new(Code::NotFound, "Not Found")
+    }
+
+    /// A turn that ended without an answer, for a request that waited for it.
+    pub(crate) fn from_turn(id: MessageId, error: &TurnError) -> Failure {
+        let code = Code::from_name(&error.code).unwrap_or(Code::AgentError);
+        let mut problem = Problem::new(code, error.detail.clone());
+        if (400..600).contains(&error.status) {
+            problem.status = error.status;
+        }
+        Failure(Box::new(problem)).about(id)
+    }
+
+    /// Names the turn it is about.
+    pub(crate) fn about(mut self, id: MessageId) -> Failure {
+        self.0.message_id = Some(id.to_string());
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> Code {
+        self.0.code
+    }
+
+    #[cfg(test)]
+    pub(crate) fn errors(&self) -> &[FieldError] {
+        &self.0.errors
+    }
+}
+
+/// The body is added by [`render`] once the request's id is known.
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if self.0.code == Code::MissingKey {
+            let schemes = HeaderValue::from_static("ApiKey header=\"X-API-Key\", Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, schemes);
+        }
+        if let Some(seconds) = self.0.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(Pending(self.0));
+        response
+    }
+}
+
+#[derive(Clone)]
+struct Pending(Box<Problem>);
+
+/// Writes the body of a [`Failure`]'s response; others pass unchanged.
+pub(crate) fn render(response: &mut Response, request_id: &HeaderValue) {
+    let Some(Pending(mut problem)) = response.extensions_mut().remove::<Pending>() else { return };
+    problem.request_id = request_id.to_str().ok().map(str::to_owned);
+    let body = serde_json::to_vec(&problem).expect("a problem holds only strings and numbers");
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    *response.body_mut() = Body::from(body);
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        match error {
+            StoreError::Unavailable(why) => {
+                tracing::warn!(%why, "the store is unavailable");
+                Failure::new(Code::StoreUnavailable, "Queue service unavailable")
+            }
+            StoreError::Unknown(why) => {
+                tracing::warn!(%why, "the store did not confirm");
+                Failure::new(Code::OutcomeUnknown, "The store did not confirm in time; the message may be stored")
+            }
+            StoreError::Invalid(why) => Failure::new(Code::InvalidContent, why),
+            StoreError::Corrupt(why) => {
+                tracing::error!(%why, "the stored data is damaged");
+                Failure::new(Code::StoreUnavailable, "Queue service unavailable")
+            }
+        }
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Failure {
+        match error {
+            BrokerError::Store(error) => error.into(),
+            BrokerError::LaneFull { depth_max } => Failure::new(
+                Code::QueueDepthExceeded,
+                format!("The conversation already holds {depth_max} waiting messages"),
+            ),
+            BrokerError::DedupConflict(id) => Failure::new(
+                Code::IdempotencyConflict,
+                "This client_message_id was used before with other content",
+            )
+            .about(id),
+            BrokerError::LeaseLost => Failure::new(Code::Internal, "An unexpected answer from the broker"),
+            BrokerError::Gone => Failure::new(Code::Expired, "The turn is no longer kept"),
+        }
+    }
+}

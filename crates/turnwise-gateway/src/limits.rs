@@ -1,0 +1,49 @@
+//! Every limit of the inbound side, by name.
+
+use std::time::Duration;
+
+/// Connections served at once unless configured; more wait in the listener's backlog.
+pub(crate) const CONNECTIONS_MAX: usize = 10_000;
+/// Time for the head of a request to arrive, idle time between requests included.
+pub(crate) const HEADER_READ_MAX: Duration = Duration::from_secs(10);
+/// Fields in the head of a request.
+pub(crate) const HEADERS_MAX: usize = 64;
+/// Bytes of the head of a request, and of one read of its body.
+pub(crate) const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Pause after the listener could not accept, for example for want of file descriptors.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time for requests in progress to end once the server is told to stop, unless configured.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a body unless configured.
+pub(crate) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Longest pause inside a body.
+pub(crate) const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Bodies up to this many bytes are not counted against [`LARGE_BODIES_BYTES_MAX`].
+pub(crate) const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of all larger bodies held at once.
+pub(crate) const LARGE_BODIES_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Bytes of a user's, chat's, organisation's or client message's id.
+pub(crate) const ID_BYTES_MAX: usize = 256;
+/// Bytes of a client id.
+pub(crate) const CLIENT_ID_BYTES_MAX: usize = 64;
+/// Bytes of a recording after decoding.
+pub(crate) const AUDIO_BYTES_MAX: usize = 25 * 1000 * 1000;
+/// Bytes of a format, a speaker's name or a language.
+pub(crate) const LABEL_BYTES_MAX: usize = 256;
+/// Bytes of `metadata`.
+pub(crate) const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a request id that is taken over.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Longest wait a request may ask for with `Prefer: wait`.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Silence on an event stream before a comment is sent.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What `retry:` tells a reader of an event stream.
+pub(crate) const RECONNECT_MS: u32 = 2_000;
+/// Bytes of events gathered into one write, unless a single one is longer.
+pub(crate) const STREAM_CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of an event's name on the wire.
+pub(crate) const EVENT_NAME_BYTES_MAX: usize = 128;

@@ -1,0 +1,223 @@
+//! `/api/v1/message`: submit, look, cancel.
+
+use super::{json, query, submission};
+use crate::app::App;
+use crate::body;
+use crate::error::Failure;
+use crate::prefer::Preference;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+use turnwise_api::{ChatAnswer, Code, MessageAnswer, MessageStatus, Rfc3339, TurnAnswer, TurnFailure};
+use turnwise_broker::{Cancel, Submitted, TurnEnd, TurnState, TurnView};
+use turnwise_core::Timestamp;
+
+/// How long a submission waits for its turn's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Not at all.
+    None,
+    /// As long as it takes, but only if nothing else was before it.
+    IfIdle,
+    /// This long, whatever was before it.
+    Within(Duration),
+}
+
+impl Patience {
+    fn of(app: &App, preference: Preference) -> Patience {
+        if (app.config.agent)().is_none() {
+            return Patience::None;
+        }
+        match preference.wait {
+            Some(wait) if wait.is_zero() => Patience::None,
+            Some(wait) => Patience::Within(wait),
+            None if preference.respond_async || app.config.async_default => Patience::None,
+            None => Patience::IfIdle,
+        }
+    }
+}
+
+/// `POST /api/v1/message`.
+pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    let caller = app.keys.caller(&head.headers)?;
+    if app.shutdown.is_cancelled() {
+        return Err(Failure::new(Code::Draining, "The server is shutting down"));
+    }
+    body::require_json(&head.headers)?;
+    let preference = Preference::of(&head.headers);
+    let patience = Patience::of(&app, preference);
+    let submitted = {
+        let body = body::read(&app, body).await?;
+        let mut submission = submission::parse(&body.bytes, &head.headers, caller)?;
+        submission.prefer_stream = patience == Patience::None;
+        app.broker.submit(submission).await?
+    };
+    let mut response = match end(&app, &submitted, patience).await? {
+        Some(end) => ended(&submitted, &end)?,
+        None => waiting(&app, &submitted).await?,
+    };
+    if let Some(applied) = preference.applied().and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);
+    }
+    Ok(response)
+}
+
+/// The turn's end, if it comes while there is patience for it.
+async fn end(app: &App, submitted: &Submitted, patience: Patience) -> Result<Option<TurnEnd>, Failure> {
+    // A repeat may find its own turn in progress, or over (position 0).
+    let idle = submitted.position <= 1 && (submitted.duplicate || !submitted.in_flight);
+    let wait = match patience {
+        Patience::None => return Ok(None),
+        Patience::IfIdle if !idle => return Ok(None),
+        Patience::IfIdle => Duration::MAX,
+        Patience::Within(wait) => wait,
+    };
+    let wait = async {
+        match wait {
+            Duration::MAX => std::future::pending().await,
+            wait => tokio::time::sleep(wait).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        end = app.broker.wait_end(&submitted.org, submitted.id) => Ok(Some(end?)),
+        () = wait => Ok(None),
+        () = app.drained() => Ok(None),
+    }
+}
+
+/// The answer while the turn is on its way. A repeat may find it further on.
+async fn waiting(app: &App, submitted: &Submitted) -> Result<Response, Failure> {
+    if submitted.position == 0 {
+        let end = app.broker.wait_end(&submitted.org, submitted.id).await?;
+        return ended(submitted, &end);
+    }
+    let running = submitted.duplicate && submitted.position == 1 && submitted.in_flight;
+    let status = if running { MessageStatus::Processing } else { MessageStatus::Queued };
+    answer(submitted, status, Some(submitted.position), None)
+}
+
+/// The answer once the turn is over.
+fn ended(submitted: &Submitted, end: &TurnEnd) -> Result<Response, Failure> {
+    match end.state {
+        TurnState::Completed => answer(submitted, MessageStatus::Completed, None, end.answer.as_ref()),
+        TurnState::Cancelled => {
+            Err(Failure::new(Code::Cancelled, "The message was cancelled").about(submitted.id))
+        }
+        TurnState::Failed => match &end.error {
+            Some(error) => Err(Failure::from_turn(submitted.id, error)),
+            None => Err(Failure::new(Code::AgentError, "The agent failed").about(submitted.id)),
+        },
+        TurnState::Queued | TurnState::Processing => {
+            tracing::error!("a turn was said to have ended and has not");
+            Err(Failure::new(Code::Internal, "The turn's end could not be read").about(submitted.id))
+        }
+    }
+}
+
+fn answer(
+    submitted: &Submitted,
+    status: MessageStatus,
+    position: Option<u64>,
+    answer: Option<&Bytes>,
+) -> Result<Response, Failure> {
+    let agent: ChatAnswer<'_> =
+        answer.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+    json(&MessageAnswer {
+        status,
+        message_id: &submitted.id.to_string(),
+        queue_position: if position.is_none() { 1 } else { submitted.waiting_ahead + 1 },
+        responses: agent.responses,
+        response_language: agent.response_language,
+        voice_audio_base64: agent.voice_audio_base64,
+        position,
+        expires_at: rfc3339(submitted.expires_at),
+    })
+}
+
+/// `GET /api/v1/message/{message_id}`.
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Failure> {
+    let scope = app.keys.caller(&headers)?.scope();
+    let id = query::message_id(path)?;
+    let view = app.broker.turn(&scope, id).await?.ok_or_else(Failure::not_found)?;
+    turn(&view, status(view.state))
+}
+
+/// `DELETE /api/v1/message/{message_id}`.
+pub(crate) async fn cancel(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Failure> {
+    let scope = app.keys.caller(&headers)?.scope();
+    let id = query::message_id(path)?;
+    let stopping = match app.broker.cancel(&scope, id).await? {
+        Cancel::NotFound => return Err(Failure::not_found()),
+        Cancel::Over(state) => {
+            let over = match state {
+                TurnState::Failed => "failed",
+                TurnState::Cancelled => "been cancelled",
+                TurnState::Queued | TurnState::Processing | TurnState::Completed => "been answered",
+            };
+            return Err(Failure::new(Code::TurnOver, format!("The turn has {over} already")).about(id));
+        }
+        Cancel::Cancelled => false,
+        Cancel::Stopping => true,
+    };
+    let view = app.broker.turn(&scope, id).await?.ok_or_else(Failure::not_found)?;
+    let running = stopping && view.state == TurnState::Processing;
+    turn(&view, if running { MessageStatus::Stopping } else { status(view.state) })
+}
+
+fn turn(view: &TurnView, status: MessageStatus) -> Result<Response, Failure> {
+    let (id, answer) = (view.id.to_string(), view.answer.as_deref().and_then(raw));
+    json(&TurnAnswer {
+        message_id: &id,
+        org_id: &view.org,
+        user_id: &view.user,
+        client_id: &view.client,
+        status,
+        position: view.position,
+        attempts: view.attempts,
+        accepted_at: rfc3339(view.accepted_at),
+        started_at: view.started_at.map(rfc3339),
+        finished_at: view.finished_at.map(rfc3339),
+        expires_at: rfc3339(view.expires_at),
+        answer,
+        error: view.error.as_ref().map(|error| TurnFailure {
+            code: &error.code,
+            status: error.status,
+            detail: &error.detail,
+        }),
+        partial: view.partial.as_deref(),
+    })
+}
+
+/// The agent's JSON as it is; it was checked when it came.
+fn raw(json: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice(json).ok()
+}
+
+fn status(state: TurnState) -> MessageStatus {
+    match state {
+        TurnState::Queued => MessageStatus::Queued,
+        TurnState::Processing => MessageStatus::Processing,
+        TurnState::Completed => MessageStatus::Completed,
+        TurnState::Failed => MessageStatus::Failed,
+        TurnState::Cancelled => MessageStatus::Cancelled,
+    }
+}
+
+fn rfc3339(at: Timestamp) -> Rfc3339 {
+    Rfc3339(at.0)
+}

@@ -1,0 +1,29 @@
+//! Routes that answer JSON, a file per resource.
+
+pub(crate) mod health;
+pub(crate) mod message;
+pub(crate) mod query;
+pub(crate) mod queue;
+pub(crate) mod rules;
+pub(crate) mod submission;
+
+use crate::error::Failure;
+use axum::body::Body;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+use turnwise_api::Code;
+
+/// A 200 with this value as JSON; never to be cached, for it is private or soon old.
+pub(crate) fn json(value: &impl Serialize) -> Result<Response, Failure> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        Failure::new(Code::Internal, "The answer could not be written")
+    })?;
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

@@ -1,0 +1,175 @@
+//! A turn's events as a response body. Events that are there together share
+//! one write; nothing is read ahead of the reader, so a slow one costs one
+//! chunk of memory and delays nobody.
+
+use super::encoder;
+use crate::limits::{HEARTBEAT, RECONNECT_MS, STREAM_CHUNK_BYTES};
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use http_body::{Body, Frame};
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use turnwise_api::conversation::StreamError;
+use turnwise_broker::{BrokerError, TurnError, TurnEvent};
+use turnwise_core::MessageId;
+
+/// The body of `GET /api/v1/stream`.
+pub(crate) struct Live<S> {
+    events: Pin<Box<S>>,
+    id: MessageId,
+    buffer: BytesMut,
+    ended: bool,
+    heartbeat: Pin<Box<Sleep>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
+    pub(crate) fn new(id: MessageId, events: S, shutdown: CancellationToken) -> Live<S> {
+        let mut buffer = BytesMut::new();
+        encoder::retry(&mut buffer, RECONNECT_MS);
+        Live {
+            events: Box::pin(events),
+            id,
+            buffer,
+            ended: false,
+            heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
+            shutdown: Box::pin(shutdown.cancelled_owned()),
+        }
+    }
+
+    /// Gathers what is there, up to one chunk.
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        while !self.ended && self.buffer.len() < STREAM_CHUNK_BYTES {
+            match self.events.as_mut().poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(event))) => self.ended = write(&mut self.buffer, self.id, event),
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::warn!(%error, "an event stream broke off");
+                    encoder::comment(&mut self.buffer, "interrupted, reconnect with Last-Event-ID");
+                    self.ended = true;
+                }
+                Poll::Ready(None) => self.ended = true,
+            }
+        }
+    }
+
+    fn put_off_heartbeat(&mut self) {
+        self.heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+    }
+}
+
+impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.fill(cx);
+        if self.buffer.is_empty() {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            if self.shutdown.as_mut().poll(cx).is_ready() {
+                encoder::comment(&mut self.buffer, "going away, reconnect with Last-Event-ID");
+                self.ended = true;
+            } else {
+                ready!(self.heartbeat.as_mut().poll(cx));
+                encoder::comment(&mut self.buffer, "keep-alive");
+            }
+        }
+        self.put_off_heartbeat();
+        let chunk = self.buffer.split().freeze();
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}
+
+/// Writes one event; true if it is the last one.
+fn write(out: &mut BytesMut, id: MessageId, event: TurnEvent) -> bool {
+    let own = |out: &mut BytesMut, position: Option<&dyn Display>, name| {
+        encoder::own_event(out, position, name, format_args!("{{\"message_id\":\"{id}\"}}"));
+    };
+    match event {
+        TurnEvent::Queued => own(out, None, "queued"),
+        TurnEvent::Processing { position: Some(position) } => own(out, Some(&position), "processing"),
+        TurnEvent::Processing { position: None } => own(out, None, "processing"),
+        TurnEvent::Agent { position, name, data } => {
+            encoder::agent_event(out, &position, name.as_deref(), &data);
+        }
+        TurnEvent::Position { place } => {
+            encoder::own_event(out, None, "position", format_args!("{{\"position\":{place}}}"));
+        }
+        TurnEvent::Gap { resume } => {
+            encoder::own_event(out, Some(&resume), "gap", format_args!("{{\"resume\":\"{resume}\"}}"));
+        }
+        TurnEvent::Done { position } => {
+            own(out, Some(&position), "done");
+            return true;
+        }
+        TurnEvent::Cancelled { position } => {
+            own(out, Some(&position), "cancelled");
+            return true;
+        }
+        TurnEvent::Error { position, error } => {
+            let data = error_data(id, &error);
+            encoder::own_event(out, Some(&position), "error", format_args!("{data}"));
+            return true;
+        }
+    }
+    false
+}
+
+fn error_data(id: MessageId, error: &TurnError) -> String {
+    let id = id.to_string();
+    let data = StreamError { error: &error.detail, code: &error.code, status: error.status, message_id: &id };
+    serde_json::to_string(&data).expect("strings and a number are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments_until_the_shutdown() {
+        let shutdown = CancellationToken::new();
+        let silence = futures_util::stream::pending();
+        let mut body = Box::pin(Live::new(MessageId::new(1, 2), silence, shutdown.clone()));
+        let start = Instant::now();
+        let mut next = async || match body.frame().await {
+            Some(Ok(frame)) => frame.into_data().ok(),
+            _ => None,
+        };
+        assert_eq!(next().await.as_deref(), Some(b"retry: 2000\n\n".as_slice()));
+        for beat in 1..=3 {
+            assert_eq!(next().await.as_deref(), Some(b": keep-alive\n\n".as_slice()));
+            assert_eq!(start.elapsed(), HEARTBEAT * beat);
+        }
+        shutdown.cancel();
+        let last = next().await.unwrap_or_default();
+        assert!(last.starts_with(b": going away"));
+        assert_eq!(next().await, None);
+    }
+
+    #[tokio::test]
+    async fn events_that_are_there_share_a_chunk_and_nothing_follows_the_last() {
+        let error = TurnError { code: "agent_timeout".to_owned(), status: 504, detail: "a \"b\"\n".to_owned() };
+        let position = "1-2".parse().expect("a position in its own form");
+        let events = [TurnEvent::Queued, TurnEvent::Error { position, error }, TurnEvent::Queued];
+        let stream = futures_util::stream::iter(events.map(Ok));
+        let body = Live::new(MessageId::new(1, 2), stream, CancellationToken::new());
+        let mut body = Box::pin(body);
+        let first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
+        let text = String::from_utf8(first.unwrap_or_default().to_vec()).unwrap_or_default();
+        assert!(text.starts_with("retry: 2000\n\nevent: queued\ndata: {\"message_id\":\""), "{text}");
+        assert!(text.contains("event: error\ndata: {\"error\":\"a \\\"b\\\"\\n\",\"code\":\"agent_timeout\""), "{text}");
+        assert!(text.ends_with("}\n\n"));
+        assert!(body.frame().await.is_none());
+    }
+}

@@ -1,0 +1,64 @@
+//! `GET /api/v1/stream`: one turn's events, from any position.
+
+use super::live::Live;
+use crate::app::App;
+use crate::error::Failure;
+use crate::rest::query::Parameters;
+use crate::rest::rules::{self, Errors};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use std::sync::Arc;
+use turnwise_api::Code;
+use turnwise_broker::StreamPosition;
+use turnwise_core::MessageId;
+
+pub(crate) async fn follow(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    let scope = app.keys.caller(&headers)?.scope();
+    let parameters = Parameters::of(&uri)?;
+    let mut errors = Errors::default();
+    let user = parameters.required("user_id", rules::id, &mut errors);
+    let id = parameters.required("message_id", rules::any, &mut errors);
+    let after = place(&headers, &parameters, &mut errors);
+    if !errors.0.is_empty() {
+        return Err(Failure::invalid(Code::InvalidContent, errors.0));
+    }
+    let id: MessageId = id.parse().map_err(|()| Failure::not_found())?;
+    if let Some(after) = after
+        && app.broker.is_over(&scope, user, id, after).await?
+    {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
+    let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
+        return Err(Failure::not_found());
+    };
+    let mut response = Response::new(Body::new(Live::new(id, events, app.shutdown.child_token())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// Where the reader left off. The header wins: a browser that reconnects
+/// sends it beside the address it began with.
+fn place(headers: &HeaderMap, parameters: &Parameters, errors: &mut Errors) -> Option<StreamPosition> {
+    let header = headers.get(HeaderName::from_static("last-event-id")).filter(|value| !value.is_empty());
+    let (text, pointer) = match header {
+        Some(value) => (value.to_str().unwrap_or_default(), "Last-Event-ID"),
+        None => (parameters.get("after")?, "?after"),
+    };
+    let place = text.parse().ok();
+    if place.is_none() {
+        errors.add(pointer, "must be the id of an event of this stream");
+    }
+    place
+}

@@ -1,0 +1,13 @@
+//! The gateway through real HTTP on loopback, over the memory engine. The
+//! tests play the agent themselves: they claim turns and finish them.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop where it fails")]
+
+mod access;
+mod bad_input;
+mod cancel;
+mod client;
+mod node;
+mod queue;
+mod serving;
+mod stream;
+mod submission;

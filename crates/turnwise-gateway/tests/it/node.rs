@@ -1,0 +1,94 @@
+//! A gateway with a broker over the memory engine.
+
+use crate::client::{Call, Reply, post};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use turnwise_broker::{Broker, BrokerConfig, Turn, TurnOutcome};
+use turnwise_gateway::{ApiKey, Gateway, GatewayConfig};
+use turnwise_store::memory::MemoryStore;
+use turnwise_store::system_clock;
+
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) broker: Broker,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: JoinHandle<()>,
+}
+
+/// A node with an agent, open to all, with these changes.
+pub(crate) async fn node(configure: impl FnOnce(&mut GatewayConfig)) -> Node {
+    node_with(BrokerConfig::default(), configure).await
+}
+
+pub(crate) async fn node_with(broker: BrokerConfig, configure: impl FnOnce(&mut GatewayConfig)) -> Node {
+    let clock = system_clock();
+    let store = MemoryStore::new(clock.clone());
+    let next = AtomicU64::new(1);
+    let nonce = move || next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+    let broker = Broker::start(store, broker, Arc::new(nonce), clock).await.unwrap();
+    let mut config = GatewayConfig { agent: Arc::new(|| Some(true)), ..GatewayConfig::default() };
+    config.drain = Duration::from_millis(400);
+    configure(&mut config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(Gateway::new(broker.clone(), config).serve(listener, shutdown.clone()));
+    Node { address, broker, shutdown, serving }
+}
+
+/// The key `secret-<org>` for one org.
+pub(crate) fn key(org: &str) -> ApiKey {
+    use sha2::{Digest, Sha256};
+    let sha256 = Sha256::digest(format!("secret-{org}")).into();
+    ApiKey { id: org.to_owned(), sha256, orgs: vec![org.to_owned()], scopes: Vec::new() }
+}
+
+/// A body with these fields; `text` of user u in org o.
+pub(crate) fn body(text: &str) -> String {
+    format!(r#"{{"user_id":"u","org_id":"o","client_id":"web","message":"{text}"}}"#)
+}
+
+impl Node {
+    pub(crate) async fn send(&self, call: &Call) -> Reply {
+        call.send(self.address).await
+    }
+
+    /// Sends without waiting for the answer.
+    pub(crate) fn start(&self, call: Call) -> JoinHandle<Reply> {
+        let address = self.address;
+        tokio::spawn(async move { call.send(address).await })
+    }
+
+    /// Submits for an answer at once; the id.
+    pub(crate) async fn submit(&self, text: &str) -> String {
+        let reply = self.send(&post(&body(text)).header("Prefer", "respond-async")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["message_id"].as_str().unwrap().to_owned()
+    }
+
+    /// The next turn for the agent.
+    pub(crate) async fn claim(&self) -> Turn {
+        loop {
+            if let Some(turn) = self.broker.claim_turns(1).await.unwrap().pop() {
+                return turn;
+            }
+            self.broker.wake().await;
+        }
+    }
+
+    pub(crate) async fn finish(&self, turn: &Turn, outcome: TurnOutcome) {
+        self.broker.finish(turn, outcome).await.unwrap();
+    }
+}
+
+/// Answered with these texts.
+pub(crate) fn answered(text: &str) -> TurnOutcome {
+    let answer = format!(r#"{{"responses":["{text}"],"response_language":"en","voice_audio_base64":null,"more":1}}"#);
+    TurnOutcome::Completed { answer: Some(Bytes::from(answer)), unsaved: Vec::new() }
+}

@@ -1,0 +1,48 @@
+//! The queue of a user, and the probes.
+
+use crate::client::get;
+use crate::node::{answered, node};
+use serde_json::json;
+use std::sync::Arc;
+
+#[tokio::test]
+async fn a_queue_counts_without_the_one_in_progress() {
+    let node = node(|_| {}).await;
+    let queue = async || node.send(&get("/api/v1/queue/u")).await.json();
+    let unknown = node.send(&get("/api/v1/queue/nobody%2Fat%20all")).await.json();
+    assert_eq!(unknown["user_id"], "nobody/at all");
+    let zeros = json!({"queue_length":0,"is_processing":false,"current_message_id":null,
+        "oldest_waiting_seconds":null,"conversations":[],"user_id":"nobody/at all"});
+    assert_eq!(unknown, zeros);
+    node.submit("1").await;
+    node.submit("2").await;
+    assert_eq!(queue().await["queue_length"], 2);
+    let turn = node.claim().await;
+    let now = queue().await;
+    assert_eq!((&now["queue_length"], &now["is_processing"]), (&json!(1), &json!(true)));
+    assert_eq!(now["current_message_id"], turn.id.to_string());
+    assert!(now["oldest_waiting_seconds"].is_f64());
+    assert_eq!(now["conversations"][0]["chat_type"], "private");
+    node.finish(&turn, answered("1")).await;
+    assert_eq!(queue().await["is_processing"], false);
+}
+
+#[tokio::test]
+async fn the_health_of_a_node() {
+    let check = async |agent: Option<bool>, status: &str| {
+        let node = node(|config| config.agent = Arc::new(move || agent)).await;
+        let health = node.send(&get("/health")).await;
+        let expected = json!({"status":status,"redis_connected":true,"active_queues":0,
+            "messages_processing":0,"worker_connected":agent == Some(true)});
+        assert_eq!((health.status, health.json()), (200, expected));
+        let ready = node.send(&get("/readyz")).await;
+        assert_eq!((ready.status, ready.json()), (200, json!({"status":"ready"})));
+    };
+    check(Some(true), "healthy").await;
+    check(Some(false), "degraded").await;
+    check(None, "degraded").await;
+    let node = node(|_| {}).await;
+    assert_eq!(node.send(&get("/livez")).await.json(), json!({"status":"live"}));
+    let verbose = node.send(&get("/readyz?verbose")).await.json();
+    assert_eq!(verbose, json!({"status":"ready","store":"ok","agent":"ok"}));
+}

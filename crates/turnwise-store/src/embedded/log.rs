@@ -1,0 +1,271 @@
+//! Where records live: read one, read all, commit a batch. A narrow trait, so
+//! that another log could take redb's place. Knows records, not rows.
+
+use super::backend::{Trouble, Watched};
+use bytes::Bytes;
+use redb::{
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
+    StorageError, TableDefinition,
+};
+use std::cell::Cell;
+use std::sync::Arc;
+use turnwise_core::machine::Table;
+use turnwise_core::{Result, StoreError};
+
+/// One record to write or remove.
+pub(super) enum Write<'a> {
+    Put(Table, u64, &'a [u8]),
+    Delete(Table, u64),
+}
+
+/// Why a batch is not on disk.
+#[derive(Debug)]
+pub(super) enum CommitFailed {
+    /// No room; what was committed before still stands, the batch may be tried again.
+    NoSpace,
+    /// Nothing may be assumed about the disk any more.
+    Fatal(String),
+}
+
+/// How sure a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    /// On disk when it returns.
+    Now,
+    /// With the next commit that is `Now`.
+    Later,
+}
+
+/// Gives a batch to a commit, one write after another.
+pub(super) type Batch<'a> = &'a mut dyn FnMut(&mut dyn FnMut(Write<'_>));
+
+/// A durable, ordered set of records.
+pub(super) trait DurableLog: Send {
+    /// All records, table by table.
+    fn scan<'a>(&'a self) -> Result<Box<dyn Iterator<Item = Result<(Table, u64, Bytes)>> + 'a>>;
+    /// One record.
+    fn read(&self, table: Table, key: u64) -> Result<Option<Bytes>>;
+    /// All of the batch or nothing.
+    fn commit(&mut self, sync: Sync, batch: Batch<'_>) -> std::result::Result<(), CommitFailed>;
+    /// Bytes of all records, as counted by the last scan and the commits since.
+    fn live_bytes(&self) -> u64;
+}
+
+/// Opens the file again after it ran out of room.
+pub(super) type Reopen = Box<dyn Fn() -> Result<Box<dyn StorageBackend>> + Send>;
+
+/// Names of redb tables are on disk: never rename one.
+fn definition(table: Table) -> TableDefinition<'static, u64, &'static [u8]> {
+    TableDefinition::new(match table {
+        Table::Message => "message",
+        Table::State => "state",
+        Table::Dedup => "dedup",
+        Table::Events => "events",
+        Table::Topic => "topic",
+        Table::Cursor => "cursor",
+        Table::Meta => "meta",
+    })
+}
+
+/// What redb is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RedbSettings {
+    pub(super) cache_bytes: usize,
+    pub(super) quick_repair: bool,
+    pub(super) check_on_open: bool,
+}
+
+/// Records in one redb file.
+pub(super) struct RedbLog {
+    database: Option<Database>,
+    trouble: Arc<Trouble>,
+    reopen: Option<Reopen>,
+    settings: RedbSettings,
+    live_bytes: Cell<u64>,
+}
+
+impl RedbLog {
+    /// Opens the file, or makes it one if it is empty.
+    pub(super) fn open(
+        backend: Box<dyn StorageBackend>,
+        reopen: Option<Reopen>,
+        settings: RedbSettings,
+    ) -> Result<RedbLog> {
+        let (database, trouble) = open_database(backend, settings, settings.check_on_open)?;
+        let log = RedbLog { database: Some(database), trouble, reopen, settings, live_bytes: Cell::new(0) };
+        log.create_tables().map_err(|error| StoreError::Unavailable(format!("the store's file: {error}")))?;
+        Ok(log)
+    }
+
+    fn create_tables(&self) -> std::result::Result<(), redb::Error> {
+        let reader = self.begin_read()?;
+        let exist = reader.list_tables()?.count() >= super::record::TABLES.len();
+        drop(reader);
+        if exist {
+            return Ok(());
+        }
+        let mut transaction = self.database()?.begin_write()?;
+        transaction.set_quick_repair(self.settings.quick_repair);
+        for table in super::record::TABLES {
+            transaction.open_table(definition(table))?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn database(&self) -> std::result::Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::DatabaseClosed)
+    }
+
+    fn begin_read(&self) -> std::result::Result<ReadTransaction, redb::Error> {
+        Ok(self.database()?.begin_read()?)
+    }
+
+    fn try_commit(&self, sync: Sync, batch: Batch<'_>) -> std::result::Result<i64, redb::Error> {
+        let mut transaction = self.database()?.begin_write()?;
+        transaction.set_quick_repair(self.settings.quick_repair && sync == Sync::Now);
+        if sync == Sync::Later {
+            transaction.set_durability(redb::Durability::None)?;
+        }
+        let mut grown = 0;
+        let mut failed = None;
+        {
+            let mut open = None;
+            batch(&mut |write| {
+                if failed.is_none() {
+                    failed = apply(&transaction, &mut open, &write, &mut grown).err();
+                }
+            });
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        transaction.commit()?;
+        Ok(grown)
+    }
+
+    fn open_again(&mut self) -> Result<()> {
+        let reopen = self.reopen.as_ref().ok_or_else(|| StoreError::Unavailable("it cannot be reopened".into()))?;
+        self.database = None;
+        let (database, trouble) = open_database(reopen()?, self.settings, false)?;
+        self.database = Some(database);
+        self.trouble = trouble;
+        Ok(())
+    }
+}
+
+type OpenTable<'t> = (Table, redb::Table<'t, u64, &'static [u8]>);
+
+fn apply<'t>(
+    transaction: &'t redb::WriteTransaction,
+    open: &mut Option<OpenTable<'t>>,
+    write: &Write<'_>,
+    grown: &mut i64,
+) -> std::result::Result<(), redb::Error> {
+    let (Write::Put(table, ..) | Write::Delete(table, _)) = *write;
+    if open.as_ref().is_none_or(|(name, _)| *name != table) {
+        // redb lets a table be open once at a time.
+        *open = None;
+        *open = Some((table, transaction.open_table(definition(table))?));
+    }
+    let Some((_, open)) = open else { return Ok(()) };
+    let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match *write {
+        Write::Put(_, key, record) => {
+            let before = open.insert(key, record)?;
+            *grown += length(record.len()) - before.map_or(0, |guard| length(guard.value().len()));
+        }
+        Write::Delete(_, key) => {
+            *grown -= open.remove(key)?.map_or(0, |guard| length(guard.value().len()));
+        }
+    }
+    Ok(())
+}
+
+fn open_database(
+    backend: Box<dyn StorageBackend>,
+    settings: RedbSettings,
+    check: bool,
+) -> Result<(Database, Arc<Trouble>)> {
+    let (watched, trouble) = Watched::new(backend);
+    let opened = Builder::new()
+        .set_cache_size(settings.cache_bytes)
+        .set_check_integrity_on_open(check)
+        .create_with_backend(watched);
+    match opened {
+        Ok(database) => Ok((database, trouble)),
+        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::Unavailable(
+            "the store is in use by another process: stop that one first, or give this one a folder of its own"
+                .into(),
+        )),
+        Err(DatabaseError::UpgradeRequired(version)) => Err(StoreError::Invalid(format!(
+            "the store's file has the format {version} of an older release, which this one cannot read"
+        ))),
+        Err(DatabaseError::Storage(StorageError::Corrupted(why))) => {
+            Err(StoreError::Corrupt(format!("the store's file does not check out: {why}")))
+        }
+        Err(DatabaseError::Storage(StorageError::Io(error)))
+            if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+        {
+            Err(StoreError::Corrupt(format!("the store's file does not check out: {error}")))
+        }
+        Err(error) => Err(StoreError::Unavailable(format!("the store's file cannot be opened: {error}"))),
+    }
+}
+
+fn unreadable(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::Corrupted(why) => StoreError::Corrupt(format!("the store's file: {why}")),
+        error => StoreError::Unavailable(format!("the store's file cannot be read: {error}")),
+    }
+}
+
+impl DurableLog for RedbLog {
+    fn scan<'a>(&'a self) -> Result<Box<dyn Iterator<Item = Result<(Table, u64, Bytes)>> + 'a>> {
+        let reader = self.begin_read().map_err(unreadable)?;
+        let mut tables = Vec::new();
+        self.live_bytes.set(0);
+        for table in super::record::TABLES {
+            let open = reader.open_table(definition(table)).map_err(unreadable)?;
+            let rows = open.range::<u64>(..).map_err(unreadable)?;
+            tables.push(rows.map(move |row| {
+                let (key, record) = row.map_err(unreadable)?;
+                let record = Bytes::copy_from_slice(record.value());
+                self.live_bytes.set(self.live_bytes.get().saturating_add(record.len() as u64));
+                Ok((table, key.value(), record))
+            }));
+        }
+        // The transaction lives as long as the iterator, so that pages stay.
+        Ok(Box::new(tables.into_iter().flatten().inspect(move |_| {
+            let _ = &reader;
+        })))
+    }
+
+    fn read(&self, table: Table, key: u64) -> Result<Option<Bytes>> {
+        let reader = self.begin_read().map_err(unreadable)?;
+        let open = reader.open_table(definition(table)).map_err(unreadable)?;
+        let record = open.get(key).map_err(unreadable)?;
+        Ok(record.map(|record| Bytes::copy_from_slice(record.value())))
+    }
+
+    fn commit(&mut self, sync: Sync, batch: Batch<'_>) -> std::result::Result<(), CommitFailed> {
+        let error = match self.try_commit(sync, batch) {
+            Ok(grown) => {
+                self.live_bytes.set(self.live_bytes.get().saturating_add_signed(grown));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if !self.trouble.is_only_no_space() {
+            return Err(CommitFailed::Fatal(error.to_string()));
+        }
+        match self.open_again() {
+            Ok(()) => Err(CommitFailed::NoSpace),
+            Err(again) => Err(CommitFailed::Fatal(format!("{error}; opening the file again: {again}"))),
+        }
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.live_bytes.get()
+    }
+}

@@ -1,0 +1,58 @@
+//! From the operator's words to a store.
+
+use crate::clock::Clock;
+use crate::embedded::{EmbeddedConfig, EmbeddedStore};
+use crate::memory::MemoryStore;
+use std::path::Path;
+use std::sync::Arc;
+use turnwise_core::{Result, Store, StoreError};
+
+/// A running store of any engine.
+pub enum Opened {
+    /// Lives as long as the process.
+    Memory(Arc<MemoryStore>),
+    /// In a folder.
+    Embedded(Arc<EmbeddedStore>),
+}
+
+impl Opened {
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Opened::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
+            Opened::Embedded(store) => Arc::clone(store) as Arc<dyn Store>,
+        }
+    }
+
+    /// Writes what is buffered and stops the engine. Blocks for at most its timeout.
+    pub fn close(&self) {
+        match self {
+            Opened::Memory(_) => {}
+            Opened::Embedded(store) => store.close(),
+        }
+    }
+}
+
+/// Opens `memory:`, or a folder given as a path or as `file:<path>`.
+///
+/// # Errors
+/// `Invalid` for a URL no engine knows; otherwise what the engine says.
+pub fn open(url: &str, config: EmbeddedConfig, clock: Clock) -> Result<Opened> {
+    let folder = match url.split_once(':') {
+        Some(("memory", rest)) if rest.trim_matches('/').is_empty() => {
+            return Ok(Opened::Memory(MemoryStore::new(clock)));
+        }
+        Some(("file", path)) => path.strip_prefix("//").unwrap_or(path),
+        Some((scheme, _)) if scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_lowercase()) => {
+            return Err(StoreError::Invalid(format!(
+                "there is no storage engine {scheme:?}: use memory: or file:<folder>"
+            )));
+        }
+        Some(_) | None => url,
+    };
+    if folder.is_empty() {
+        return Err(StoreError::Invalid("the store needs a folder: file:<folder>".into()));
+    }
+    EmbeddedStore::open(Path::new(folder), config, clock).map(Opened::Embedded)
+}

@@ -1,0 +1,29 @@
+//! What the suite needs to know of an engine: how to open it, and how to crash it.
+
+use crate::clock::ManualClock;
+use async_trait::async_trait;
+use std::sync::Arc;
+use turnwise_core::Store;
+
+/// Messages on one key before clause Q17 asks for another key.
+pub const BACKLOG: usize = 200_000;
+
+/// One engine under test.
+#[async_trait]
+pub trait Harness: Send + Sync {
+    /// Its name in the table.
+    fn name(&self) -> &str;
+    /// A fresh, empty store on this harness's clock.
+    async fn open(&self) -> Arc<dyn Store>;
+    /// Ends `store` without warning and opens what it left behind. Only called
+    /// when [`Harness::durable`].
+    async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
+    /// The clock all its stores read.
+    fn clock(&self) -> &ManualClock;
+    /// Whether anything is left after a crash.
+    fn durable(&self) -> bool;
+    /// Messages for clause Q17; only the mutant run, which looks elsewhere, asks for fewer.
+    fn backlog(&self) -> usize {
+        BACKLOG
+    }
+}

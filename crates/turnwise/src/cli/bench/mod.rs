@@ -1,0 +1,270 @@
+//! `turnwise bench turns`: what the server costs beside the agent alone, all
+//! measured in one run on this machine. Compare ratios, not absolute rates.
+
+mod load;
+mod stamp;
+mod table;
+
+use super::{Context, Outcome, print, runtime};
+use crate::child::{ServerProcess, Setup};
+use crate::client::Server;
+use crate::failure::{Exit, Failure};
+use clap::{Args, Subcommand};
+use load::{Kind, MESSAGE_BYTES, Measured, Worker, closed_loop, histogram, millis, note};
+use serde_json::json;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use table::{Goal, Row};
+use tokio_util::sync::CancellationToken;
+use turnwise_mock::{AgentConfig, FakeAgent};
+
+/// Commits timed for the disk's own figure.
+const SYNCS: u32 = 200;
+/// Bytes of each.
+const SYNC_BYTES: usize = 4_096;
+/// Turns that the gateway may have open at the agent: more than clients, so that it never limits.
+const CONCURRENCY: &str = "1024";
+
+/// What each row is to reach; [`Goal::None`] where none was set.
+mod goals {
+    use super::Goal;
+    pub(super) const SYNC: Goal = Goal::None;
+    pub(super) const ACCEPTED_HELD: Goal = Goal::None;
+    pub(super) const ACCEPTED_DELIVERING: Goal = Goal::None;
+    pub(super) const ADDED_P50: Goal = Goal::None;
+    pub(super) const ADDED_P99: Goal = Goal::None;
+    pub(super) const FIRST_EVENT: Goal = Goal::None;
+    pub(super) const EACH_EVENT: Goal = Goal::None;
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Chat turns: rates and what the server adds to an answer's time
+    Turns(TurnsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TurnsArgs {
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Clients at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    clients: u16,
+}
+
+pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
+    let BenchCommand::Turns(arguments) = command;
+    runtime(1)?.block_on(async {
+        tokio::select! {
+            outcome = turns(context, arguments) => outcome,
+            signal = super::stop_signal() => {
+                signal?;
+                Err(Failure::new(Exit::Failure, "stopped", "the measurement was stopped; nothing is left behind"))
+            }
+        }
+    })
+}
+
+async fn turns(context: &Context, arguments: &TurnsArgs) -> Outcome {
+    let folder = tempfile::Builder::new().prefix("turnwise-bench-").tempdir()?;
+    let run = Run {
+        folder: folder.path(),
+        seconds: Duration::from_secs(arguments.seconds),
+        clients: usize::from(arguments.clients),
+    };
+    let mut rows = Vec::new();
+    rows.push(Row::new("fdatasync_p50_ms", "the disk: fdatasync of 4 KiB, p50", run.fdatasync()?, "ms"));
+    step("with an agent that answers at once");
+    rows.extend(run.with_agent().await?);
+    step("accepting only, no agent");
+    rows.extend(run.held().await?);
+    step("streams");
+    rows.extend(run.streams().await?);
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    if context.json {
+        print::json(&json!({
+            "seconds": arguments.seconds, "clients": arguments.clients, "message_bytes": MESSAGE_BYTES,
+            "cpus": cpus, "optimised": !cfg!(debug_assertions), "rows": rows,
+        }));
+        return Ok(());
+    }
+    print::line(&format!(
+        "{} clients, {} s each, messages of {MESSAGE_BYTES} bytes, {cpus} processors, embedded store\n",
+        arguments.clients, arguments.seconds
+    ));
+    print::text(&table::render(&rows));
+    if cfg!(debug_assertions) {
+        print::line("\nThis is a debug build: the figures mean nothing. Use cargo run --release.");
+    }
+    Ok(())
+}
+
+fn step(what: &str) {
+    eprintln!("measuring: {what}");
+}
+
+struct Run<'a> {
+    folder: &'a Path,
+    seconds: Duration,
+    clients: usize,
+}
+
+impl Run<'_> {
+    async fn server(&self, name: &str, agent: Option<String>) -> Result<ServerProcess, Failure> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        ServerProcess::start(Setup {
+            folder,
+            agent,
+            env: vec![("TURNWISE_AGENT_CONCURRENCY", CONCURRENCY.into()), ("LOG_LEVEL", "WARN".into())],
+            arguments: Vec::new(),
+        })
+        .await
+    }
+
+    async fn closed_loop(&self, kind: Kind, url: &str, name: &str) -> Result<Measured, Failure> {
+        closed_loop(kind, url, self.clients, self.seconds, name).await
+    }
+
+    /// What one commit costs on this disk at least.
+    fn fdatasync(&self) -> Result<f64, Failure> {
+        let mut file = std::fs::File::create(self.folder.join("fdatasync"))?;
+        let mut times = histogram();
+        for _ in 0..SYNCS {
+            file.write_all(&[7; SYNC_BYTES])?;
+            let started = Instant::now();
+            file.sync_data()?;
+            note(&mut times, started.elapsed());
+        }
+        Ok(millis(&times, 0.5))
+    }
+
+    async fn with_agent(&self) -> Result<Vec<Row>, Failure> {
+        let agent = AgentThread::fake()?;
+        let mut server = self.server("agent", Some(agent.url.clone())).await?;
+        let direct = self.closed_loop(Kind::Direct, &agent.url, "direct").await?;
+        let sync = self.closed_loop(Kind::Sync, &server.url(), "sync").await?;
+        let (alone_direct, alone_sync) = self.alone(&agent.url, &server.url()).await?;
+        let delivering = self.closed_loop(Kind::Async, &server.url(), "delivering").await?;
+        server.kill().await?;
+        agent.stop();
+        let added = |quantile| alone_sync.millis(quantile) - alone_direct.millis(quantile);
+        Ok(vec![
+            Row::new("direct_per_s", "the agent alone, no server", direct.rate(), "/s"),
+            Row::new("sync_per_s", "turns answered in the request", sync.rate(), "/s")
+                .over("direct", direct.rate())
+                .goal(goals::SYNC),
+            Row::new("sync_p99_ms", "  their time, p99", sync.millis(0.99), "ms").over("direct", direct.millis(0.99)),
+            Row::new("accepted_delivering_per_s", "turns accepted while delivering", delivering.rate(), "/s")
+                .over("direct", direct.rate())
+                .goal(goals::ACCEPTED_DELIVERING),
+            Row::new("direct_p50_ms", "one client, the agent alone, p50", alone_direct.millis(0.5), "ms"),
+            Row::new("added_p50_ms", "one client, added by the server, p50", added(0.5), "ms").goal(goals::ADDED_P50),
+            Row::new("added_p99_ms", "one client, added by the server, p99", added(0.99), "ms").goal(goals::ADDED_P99),
+        ])
+    }
+
+    /// One client, in turns with and without the server, so that both see the same machine.
+    async fn alone(&self, agent: &str, server: &str) -> Result<(Measured, Measured), Failure> {
+        let mut direct = Worker::new(Kind::Direct, agent, "alone-direct".into());
+        let mut sync = Worker::new(Kind::Sync, server, "alone-sync".into());
+        let (mut direct_times, mut sync_times) = (histogram(), histogram());
+        let started = Instant::now();
+        let mut count = 0;
+        while started.elapsed() < self.seconds {
+            note(&mut direct_times, direct.once().await?);
+            note(&mut sync_times, sync.once().await?);
+            count += 1;
+        }
+        let elapsed = started.elapsed();
+        let measured = |times| Measured { count, elapsed, times };
+        Ok((measured(direct_times), measured(sync_times)))
+    }
+
+    async fn held(&self) -> Result<Vec<Row>, Failure> {
+        let mut server = self.server("held", None).await?;
+        let held = self.closed_loop(Kind::Async, &server.url(), "held").await?;
+        let one = closed_loop(Kind::Async, &server.url(), 1, self.seconds, "one").await?;
+        server.kill().await?;
+        Ok(vec![
+            Row::new("accepted_held_per_s", "turns accepted, delivery held", held.rate(), "/s").goal(goals::ACCEPTED_HELD),
+            Row::new("accepted_held_p50_ms", "  their time, p50", held.millis(0.5), "ms"),
+            Row::new("accepted_held_p99_ms", "  their time, p99", held.millis(0.99), "ms"),
+            Row::new("accepted_one_p50_ms", "one client, accepted durably, p50 (one commit)", one.millis(0.5), "ms"),
+        ])
+    }
+
+    async fn streams(&self) -> Result<Vec<Row>, Failure> {
+        let epoch = Instant::now();
+        let agent = AgentThread::stamping(epoch)?;
+        let mut process = self.server("streams", Some(agent.url.clone())).await?;
+        let server = Server::new(&process.url(), None)?;
+        let direct = stamp::direct(&agent.url, Instant::now() + self.seconds, epoch).await?;
+        let through = stamp::through(&server, Instant::now() + self.seconds, epoch).await?;
+        process.kill().await?;
+        agent.stop();
+        let first = millis(&through.first, 0.5) - millis(&direct.first, 0.5);
+        let event = millis(&through.event, 0.5) - millis(&direct.event, 0.5);
+        Ok(vec![
+            Row::new("first_event_added_p50_ms", "stream, first event: added, p50", first, "ms").goal(goals::FIRST_EVENT),
+            Row::new("event_added_p50_ms", "stream, each event: added, p50", event, "ms").goal(goals::EACH_EVENT),
+        ])
+    }
+}
+
+/// An agent on a thread of its own, so that it does not share one with the clients.
+struct AgentThread {
+    url: String,
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl AgentThread {
+    fn fake() -> Result<AgentThread, Failure> {
+        let config = AgentConfig { markers: false, journal_calls_max: 0, ..AgentConfig::default() };
+        AgentThread::start(move |ready, stop| async move {
+            if let Ok(agent) = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await {
+                let _ = ready.send(agent.base_url());
+                agent.run(stop).await;
+            }
+        })
+    }
+
+    fn stamping(epoch: Instant) -> Result<AgentThread, Failure> {
+        AgentThread::start(move |ready, stop| async move {
+            let Ok(listener) = tokio::net::TcpListener::bind("127.0.0.1:0").await else { return };
+            if let Ok(address) = listener.local_addr() {
+                let _ = ready.send(format!("http://{address}"));
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = stamp::serve(listener, epoch) => {}
+                }
+            }
+        })
+    }
+
+    fn start<F: Future<Output = ()>>(
+        serve: impl FnOnce(std::sync::mpsc::Sender<String>, CancellationToken) -> F + Send + 'static,
+    ) -> Result<AgentThread, Failure> {
+        let (ready, url) = std::sync::mpsc::channel();
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let thread = std::thread::spawn(move || {
+            if let Ok(runtime) = runtime(1) {
+                runtime.block_on(serve(ready, token));
+            }
+        });
+        let url = url
+            .recv_timeout(Duration::from_secs(5))
+            .map_err(|error| Failure::new(Exit::Failure, "the fake agent did not start", error.to_string()))?;
+        Ok(AgentThread { url, stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.cancel();
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,142 @@
+//! A streaming agent whose events say when they left it, and a reader that
+//! compares: what the way through the server adds to every event.
+
+use super::load::{histogram, note, text};
+use crate::client::{Message, Server};
+use crate::failure::{Exit, Failure};
+use bytes::Bytes;
+use futures_util::stream;
+use hdrhistogram::Histogram;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use turnwise_mock::{Conn, SseEvent};
+
+/// Events of one answer.
+const EVENTS: u32 = 20;
+/// Pause before each.
+const GAP: Duration = Duration::from_millis(10);
+/// How long a stream may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves until dropped; times are microseconds since `epoch`.
+pub(crate) async fn serve(listener: TcpListener, epoch: Instant) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => {
+                if let Ok((socket, _)) = accepted {
+                    connections.spawn(connection(socket, epoch));
+                }
+            }
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, epoch: Instant) {
+    let _ = socket.set_nodelay(true);
+    let service = service_fn(move |request| answer(request, epoch));
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+}
+
+type Events = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+async fn answer(request: Request<Incoming>, epoch: Instant) -> Result<Response<Events>, hyper::Error> {
+    request.into_body().collect().await?;
+    let events = stream::unfold(0, move |sent| async move {
+        if sent > EVENTS {
+            return None;
+        }
+        if sent > 0 {
+            tokio::time::sleep(GAP).await;
+        }
+        let at = epoch.elapsed().as_micros();
+        let text = match sent {
+            EVENTS => "data: {\"type\":\"complete\",\"response\":{\"responses\":[\"end\"],\"response_language\":\"en\",\"voice_audio_base64\":null}}\n\n".to_owned(),
+            _ => format!("data: {{\"type\":\"progress\",\"text\":\"part\",\"left_us\":{at}}}\n\n"),
+        };
+        Some((Ok(Frame::data(Bytes::from(text))), sent + 1))
+    });
+    let mut response = Response::new(StreamBody::new(Box::pin(events) as _));
+    let kind = http::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// What readers saw.
+pub(crate) struct StreamTimes {
+    /// From the request to the first event.
+    pub(crate) first: Histogram<u64>,
+    /// From the agent to the reader, every event.
+    pub(crate) event: Histogram<u64>,
+}
+
+impl StreamTimes {
+    fn new() -> StreamTimes {
+        StreamTimes { first: histogram(), event: histogram() }
+    }
+
+    /// Takes one event in; answers whether it carried a time.
+    fn take(&mut self, event: &SseEvent, epoch: Instant) -> bool {
+        let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let Some(left) = data.get("left_us").and_then(Value::as_u64) else { return false };
+        let now = u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        note(&mut self.event, Duration::from_micros(now.saturating_sub(left)));
+        true
+    }
+}
+
+/// Streams from the agent itself, one after the other.
+pub(crate) async fn direct(url: &str, until: Instant, epoch: Instant) -> Result<StreamTimes, Failure> {
+    let mut times = StreamTimes::new();
+    let body = serde_json::json!({"client_id": "bench", "user_id": "u", "message": text(), "org": "bench"}).to_string();
+    while Instant::now() < until {
+        let started = Instant::now();
+        let mut is_first = true;
+        let opened = Conn::new(url).sse(Method::POST, "/api/v1/chat/stream", &[], body.clone().into()).await;
+        let mut reader = opened.map_err(|error| broken(&error))?;
+        while let Some(event) = reader.next_within(PATIENCE).await.map_err(|error| broken(&error))? {
+            if times.take(&event, epoch) && std::mem::take(&mut is_first) {
+                note(&mut times.first, started.elapsed());
+            }
+        }
+    }
+    Ok(times)
+}
+
+/// Streams through the server: submit, then read, one after the other.
+pub(crate) async fn through(server: &Server, until: Instant, epoch: Instant) -> Result<StreamTimes, Failure> {
+    let mut times = StreamTimes::new();
+    let mut conn = server.conn();
+    let text = text();
+    let message =
+        Message { org: "bench", user: "stream", client: "bench", text: &text, client_message_id: None };
+    while Instant::now() < until {
+        let started = Instant::now();
+        let mut is_first = true;
+        let id = server.submit(&mut conn, &message, Duration::ZERO).await?;
+        let mut reader = server.follow(message.user, &id, Duration::ZERO);
+        while let Some(event) = reader.next().await? {
+            if event.event == "error" {
+                return Err(Failure::new(Exit::Failure, "a streamed turn failed", event.data));
+            }
+            if times.take(&event, epoch) && std::mem::take(&mut is_first) {
+                note(&mut times.first, started.elapsed());
+            }
+        }
+    }
+    Ok(times)
+}
+
+fn broken(error: &turnwise_mock::ClientError) -> Failure {
+    Failure::new(Exit::Unreachable, "a stream broke", error.to_string())
+}

@@ -1,0 +1,223 @@
+//! `turnwise demo`: clients, a fake agent and a server that is killed in the
+//! middle, on one screen. It is a demonstration, a smoke test and a gate in one.
+
+mod actor;
+mod board;
+mod plan;
+mod report;
+
+use super::version::VERSION;
+use super::{Context, Outcome, print, runtime};
+use crate::child::{ServerProcess, Setup};
+use crate::client::Server;
+use crate::failure::{Exit, Failure};
+use actor::{Actor, Complaints};
+use board::{Board, Look};
+use clap::Args;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use turnwise_mock::{AgentConfig, FakeAgent};
+
+/// How long the clients are busy unless said otherwise.
+const DURATION: Duration = Duration::from_secs(20);
+/// The same for `--check`.
+const DURATION_CHECK: Duration = Duration::from_secs(8);
+/// Time beyond three durations after which what has no end is lost.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Share of the turns that have ended when the server is killed.
+const KILL_AFTER: f64 = 0.4;
+/// Pictures per second of the table.
+const FRAME: Duration = Duration::from_millis(150);
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Short, in plain lines; for scripts (exit code 7 if anything was out of order, lost or doubled)
+    #[arg(long)]
+    check: bool,
+    /// The same seed is the same conversation [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Users, each with two clients
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=50))]
+    users: u16,
+    /// Seconds the clients are busy [default: 20, with --check 8]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    duration: Option<u64>,
+    /// A deliberate fault of the server, to see the check find it
+    #[cfg(feature = "mutants")]
+    #[arg(long, hide = true, value_name = "NAME")]
+    mutant: Option<String>,
+}
+
+pub(crate) fn run(context: &Context, arguments: &DemoArgs) -> Outcome {
+    runtime(1)?.block_on(async {
+        tokio::select! {
+            outcome = demo(context, arguments) => outcome,
+            signal = super::stop_signal() => {
+                signal?;
+                Err(Failure::new(Exit::Failure, "stopped", "the demo was stopped; nothing is left behind"))
+            }
+        }
+    })
+}
+
+async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().unwrap_or(1) % 1_000_000,
+    };
+    let users = usize::from(arguments.users);
+    let default = if arguments.check { DURATION_CHECK } else { DURATION };
+    let duration = arguments.duration.map_or(default, Duration::from_secs);
+    let plan = plan::draw(seed, users, duration);
+    let planned = plan.iter().flatten().map(Vec::len).sum();
+    let folder = tempfile::Builder::new().prefix("turnwise-demo-").tempdir()?;
+    let config = AgentConfig { slots: Some(plan::SLOTS), ..AgentConfig::default() };
+    let agent = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await?;
+    let mut process = ServerProcess::start(setup(arguments, folder.path(), &agent)).await?;
+    let server = Server::new(&process.url(), None)?;
+    let board = Arc::new(Board::new(Look::choose(context.json, arguments.check), planned));
+    if !context.json {
+        introduce(&process, users, planned, seed);
+    }
+    let mut clients = start_clients(&server, &board, plan);
+    let conduct = conduct(&mut process, &board, &agent, &mut clients, users, planned);
+    let limit = duration * 3 + PATIENCE;
+    let (complaints, server_kills) = match tokio::time::timeout(limit, conduct).await {
+        Ok(conducted) => conducted?,
+        Err(_) => (vec![format!("not over after {} s", limit.as_secs())], 1),
+    };
+    clients.shutdown().await;
+    let report = report::judge(report::Facts {
+        seed,
+        users,
+        planned,
+        elapsed: board.elapsed(),
+        turns: board.turns(),
+        calls: agent.journal().calls(),
+        server_kills,
+        complaints,
+    });
+    process.kill().await?;
+    agent.stop().await;
+    match context.json {
+        true => print::json(&report),
+        false => print::line(&report::render(&report)),
+    }
+    match report.ok {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::Check,
+            "the check found something wrong",
+            format!("{} violations", report.violations.len()),
+        )
+        .hint(format!("turnwise demo --check --seed {seed}"))),
+    }
+}
+
+fn setup(arguments: &DemoArgs, folder: &std::path::Path, agent: &FakeAgent) -> Setup {
+    let mut serve = Vec::new();
+    #[cfg(feature = "mutants")]
+    if let Some(mutant) = &arguments.mutant {
+        serve.extend(["--mutant".to_owned(), mutant.clone()]);
+    }
+    #[cfg(not(feature = "mutants"))]
+    let _ = (arguments, &mut serve);
+    Setup {
+        folder: folder.to_path_buf(),
+        agent: Some(agent.base_url()),
+        env: vec![("TURNWISE_AGENT_CONCURRENCY", plan::SLOTS.to_string()), ("LOG_LEVEL", "WARN".into())],
+        arguments: serve,
+    }
+}
+
+fn introduce(process: &ServerProcess, users: usize, planned: usize, seed: u64) {
+    print::line(&format!("turnwise {VERSION}  demo, seed {seed}; the data is in a temporary folder"));
+    print::line(&format!(
+        "  {users} users with two clients each send {planned} messages at once to a fake agent with {} slots.",
+        plan::SLOTS
+    ));
+    print::line("  One answer is 503 with Retry-After, one is 500, one client disconnects and resumes,");
+    print::line("  and the server is killed with SIGKILL in the middle and started again.");
+    print::line(&format!("  server {} (process {})\n", process.url(), process.pid().unwrap_or(0)));
+}
+
+fn start_clients(
+    server: &Server,
+    board: &Arc<Board>,
+    plan: Vec<[Vec<plan::Planned>; 2]>,
+) -> JoinSet<Complaints> {
+    let counter = Arc::new(AtomicU64::new(0));
+    let mut clients = JoinSet::new();
+    for (user, both) in plan.into_iter().enumerate() {
+        for ((client, letter), planned) in plan::CLIENTS.into_iter().zip(['a', 'b']).zip(both) {
+            let actor = Actor {
+                server: server.clone(),
+                board: Arc::clone(board),
+                counter: Arc::clone(&counter),
+                user,
+                user_name: plan::user_name(user),
+                client,
+                letter,
+            };
+            clients.spawn(actor.run(planned));
+        }
+    }
+    clients
+}
+
+/// Waits for the clients, kills the server once on the way, and keeps the picture fresh.
+async fn conduct(
+    process: &mut ServerProcess,
+    board: &Board,
+    agent: &FakeAgent,
+    clients: &mut JoinSet<Complaints>,
+    users: usize,
+    planned: usize,
+) -> Result<(Complaints, usize), Failure> {
+    let mut complaints = Complaints::new();
+    let mut kills = 0;
+    let kill_at = ((planned as f64 * KILL_AFTER) as usize).max(1);
+    let mut frame = tokio::time::interval(FRAME);
+    let mut progress = tokio::time::interval(PROGRESS);
+    progress.tick().await;
+    loop {
+        tokio::select! {
+            ended = clients.join_next() => match ended {
+                Some(Ok(found)) => complaints.extend(found),
+                Some(Err(error)) => complaints.push(format!("a client broke: {error}")),
+                None => break,
+            },
+            _ = progress.tick(), if board.look() == Look::Lines => board.say_progress(),
+            _ = frame.tick() => {
+                if board.look() == Look::Table {
+                    board.draw(users);
+                }
+                if kills == 0 && board.ended() >= kill_at && agent.journal().stats().in_flight > 0 {
+                    kills = 1;
+                    kill_and_restart(process, board).await?;
+                }
+            }
+        }
+    }
+    if board.look() == Look::Table {
+        board.draw(users);
+    }
+    Ok((complaints, kills))
+}
+
+async fn kill_and_restart(process: &mut ServerProcess, board: &Board) -> Result<(), Failure> {
+    let pid = process.pid().unwrap_or(0);
+    process.kill().await?;
+    board.say(&format!("the server (process {pid}) was killed with SIGKILL"));
+    let started = std::time::Instant::now();
+    process.restart().await?;
+    let pid = process.pid().unwrap_or(0);
+    board.say(&format!("the server is back as process {pid} after {} ms", started.elapsed().as_millis()));
+    Ok(())
+}

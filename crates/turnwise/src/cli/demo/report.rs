@@ -1,0 +1,236 @@
+//! The demo's result: what the fake agent saw and what the clients were told,
+//! judged together. The broker's own word is not asked.
+
+use super::board::{Turn, has_failed};
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+use std::time::Duration;
+use turnwise_mock::{Call, CallOutcome, HistoryChecker, Terminal};
+
+/// How turns that a kill interrupts are called.
+const INTERRUPTED: &str = "answer_interrupted";
+
+/// Everything the demo found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) ok: bool,
+    pub(crate) seed: u64,
+    pub(crate) seconds: f64,
+    pub(crate) users: usize,
+    pub(crate) clients: usize,
+    pub(crate) messages: usize,
+    pub(crate) answered: usize,
+    /// The planned 500.
+    pub(crate) failed: usize,
+    /// In the middle of their answer when the server was killed.
+    pub(crate) interrupted: usize,
+    /// Calls made again after a refusal or the kill.
+    pub(crate) repeated_calls: usize,
+    pub(crate) server_kills: usize,
+    pub(crate) at_once_max: usize,
+    pub(crate) checks: Checks,
+    pub(crate) latency_ms: Latencies,
+    pub(crate) violations: Vec<String>,
+}
+
+/// Zero is right, everywhere.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checks {
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) overlapping: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Latencies {
+    pub(crate) accepted: Quantiles,
+    pub(crate) first_event: Quantiles,
+    pub(crate) whole: Quantiles,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Quantiles {
+    pub(crate) p50: f64,
+    pub(crate) p95: f64,
+    pub(crate) max: f64,
+}
+
+/// The facts to be judged.
+pub(crate) struct Facts {
+    pub(crate) seed: u64,
+    pub(crate) users: usize,
+    pub(crate) planned: usize,
+    pub(crate) elapsed: Duration,
+    pub(crate) turns: Vec<Turn>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) server_kills: usize,
+    pub(crate) complaints: Vec<String>,
+}
+
+/// Judges.
+pub(crate) fn judge(facts: Facts) -> Report {
+    let mut checker = HistoryChecker::new();
+    if facts.server_kills > 0 {
+        checker = checker.with_declared_reruns();
+    }
+    checker.add_calls(facts.calls.iter().cloned());
+    checker.add_receipts(facts.turns.iter().map(|turn| turn.receipt.clone()));
+    let verdict = checker.check();
+    let counts = verdict.counts();
+    let mut violations: Vec<String> = verdict.violations.iter().map(ToString::to_string).collect();
+    violations.extend(facts.complaints.iter().cloned());
+    let interrupted = count(&facts.turns, |turn| turn.error.as_deref() == Some(INTERRUPTED));
+    let failed = count(&facts.turns, has_failed) - interrupted;
+    violations.extend(surprises(&facts, failed, interrupted));
+    let answered = count(&facts.turns, |turn| turn.receipt.ends == [Terminal::Completed]);
+    Report {
+        ok: violations.is_empty(),
+        seed: facts.seed,
+        seconds: facts.elapsed.as_secs_f64(),
+        users: facts.users,
+        clients: facts.users * 2,
+        messages: facts.turns.len(),
+        answered,
+        failed,
+        interrupted,
+        repeated_calls: repeated(&facts.calls),
+        server_kills: facts.server_kills,
+        at_once_max: at_once_max(&facts.calls),
+        checks: Checks {
+            lost: counts.lost,
+            doubled: counts.doubled,
+            out_of_order: counts.out_of_order,
+            overlapping: counts.overlapping,
+        },
+        latency_ms: Latencies {
+            accepted: quantiles(facts.turns.iter().map(|turn| turn.accept)),
+            first_event: quantiles(facts.turns.iter().filter_map(|turn| turn.first_event)),
+            whole: quantiles(facts.turns.iter().filter_map(|turn| turn.whole)),
+        },
+        violations,
+    }
+}
+
+fn count(turns: &[Turn], is: impl Fn(&Turn) -> bool) -> usize {
+    turns.iter().filter(|turn| is(turn)).count()
+}
+
+/// What the checker cannot know: how many messages and failures were planned.
+fn surprises(facts: &Facts, failed: usize, interrupted: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    if facts.turns.len() != facts.planned {
+        found.push(format!("{} of {} messages were accepted", facts.turns.len(), facts.planned));
+    }
+    if failed + interrupted < 1 || failed > 1 {
+        found.push(format!("{failed} turns failed at the agent, one was planned"));
+    }
+    let in_flight_max = facts.server_kills * super::plan::SLOTS as usize;
+    if interrupted > in_flight_max {
+        found.push(format!("{interrupted} answers were interrupted, at most {in_flight_max} were under way"));
+    }
+    let known: HashSet<&str> = facts.turns.iter().map(|turn| turn.receipt.message_id.as_str()).collect();
+    let unknown = facts.calls.iter().filter(|call| !known.contains(call.message_id.as_str())).count();
+    if unknown > 0 {
+        found.push(format!("{unknown} calls at the agent belong to no accepted message"));
+    }
+    let refused: HashSet<&str> = facts
+        .calls
+        .iter()
+        .filter(|call| call.outcome == Some(CallOutcome::Refused))
+        .map(|call| call.message_id.as_str())
+        .collect();
+    if refused.len() < 2 {
+        found.push("the planned 503 and 500 did not happen".into());
+    }
+    found
+}
+
+fn repeated(calls: &[Call]) -> usize {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for call in calls {
+        *seen.entry(call.message_id.as_str()).or_default() += 1;
+    }
+    seen.values().map(|calls| calls - 1).sum()
+}
+
+fn at_once_max(calls: &[Call]) -> usize {
+    let mut marks: Vec<(u64, i64)> = Vec::new();
+    for call in calls {
+        marks.push((call.started, 1));
+        marks.extend(call.ended.map(|ended| (ended, -1)));
+    }
+    marks.sort_unstable();
+    let mut now = 0;
+    let most = marks.iter().map(|(_, step)| {
+        now += step;
+        now
+    });
+    usize::try_from(most.max().unwrap_or(0)).unwrap_or(0)
+}
+
+fn quantiles(times: impl Iterator<Item = Duration>) -> Quantiles {
+    let mut sorted: Vec<Duration> = times.collect();
+    sorted.sort_unstable();
+    let at = |share: f64| {
+        let place = (sorted.len() as f64 * share) as usize;
+        sorted.get(place.min(sorted.len().saturating_sub(1))).map_or(0.0, millis)
+    };
+    Quantiles { p50: at(0.5), p95: at(0.95), max: at(1.0) }
+}
+
+fn millis(time: &Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// The result for people.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "\nResult after {:.1} s", report.seconds);
+    let _ = writeln!(
+        text,
+        "  {} messages of {} users over {} clients; the server was killed and restarted {} time{}",
+        report.messages,
+        report.users,
+        report.clients,
+        report.server_kills,
+        if report.server_kills == 1 { "" } else { "s" },
+    );
+    let _ = writeln!(
+        text,
+        "  answered {} · failed at the agent {} · interrupted by the kill {} · calls made again {}",
+        report.answered, report.failed, report.interrupted, report.repeated_calls,
+    );
+    let checks = &report.checks;
+    let _ = writeln!(
+        text,
+        "  order        {} out of order, {} lost, {} doubled, {} overlapping; users ran in parallel, {} at once",
+        checks.out_of_order, checks.lost, checks.doubled, checks.overlapping, report.at_once_max,
+    );
+    for (name, times) in [
+        ("accepted", &report.latency_ms.accepted),
+        ("first event", &report.latency_ms.first_event),
+        ("whole answer", &report.latency_ms.whole),
+    ] {
+        let _ = writeln!(
+            text,
+            "  {name:<12} p50 {:.1} ms, p95 {:.1} ms, longest {:.1} ms",
+            times.p50, times.p95, times.max,
+        );
+    }
+    let _ = writeln!(text, "  (waiting for earlier messages of the same user is part of both)");
+    for violation in &report.violations {
+        let _ = writeln!(text, "  VIOLATION    {violation}");
+    }
+    if report.ok {
+        let _ = writeln!(text, "  everything in order, nothing lost, nothing doubled");
+    }
+    let _ = write!(
+        text,
+        "Next:  turnwise serve --mock-agent     then     turnwise send --user alice \"hello\"\n\
+         \x20      turnwise demo --check --seed {}     the same run, exit code 7 if anything is wrong",
+        report.seed,
+    );
+    text
+}

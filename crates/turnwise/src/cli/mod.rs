@@ -1,0 +1,142 @@
+//! The command line: the tree of commands, and how their results and failures
+//! leave the process. One file per command.
+
+mod agent;
+mod bench;
+mod configuration;
+mod demo;
+mod keys;
+#[cfg(feature = "mutants")]
+mod mutant;
+mod print;
+mod send;
+mod serve;
+mod version;
+
+use crate::failure::{Exit, Failure};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "turnwise",
+    version,
+    about = "Every conversation in order, one turn at a time",
+    after_help = "Start here:\n  turnwise demo                       see it work, nothing else needed\n  \
+                  turnwise serve --mock-agent         a server with a fake agent\n  \
+                  turnwise send --user alice \"hello\"  stream an answer from it\n\n\
+                  Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 auth, 5 conflict, 6 unreachable or timeout, 7 a check failed"
+)]
+struct Cli {
+    /// One JSON object per result on stdout, errors as JSON on stderr
+    #[arg(long, global = true)]
+    json: bool,
+    /// TOML file with settings [default: ./turnwise.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See it work: users, a fake agent, and a server that is killed in the middle
+    Demo(demo::DemoArgs),
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Send a message and stream the answer
+    Send(send::SendArgs),
+    /// Fake agents
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// The settings: check, show, explain
+    #[command(subcommand)]
+    Config(configuration::ConfigCommand),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Which version this is
+    Version,
+}
+
+/// What every command gets to know.
+#[derive(Debug)]
+struct Context {
+    json: bool,
+    config: Option<PathBuf>,
+}
+
+/// How a command ends.
+type Outcome = Result<(), Failure>;
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let context = Context { json: cli.json, config: cli.config };
+    match run(&context, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(context.json);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Demo(arguments) => demo::run(context, &arguments),
+        Command::Serve(arguments) => serve::run(context, &arguments),
+        Command::Send(arguments) => send::run(context, arguments),
+        Command::Agent(command) => agent::run(context, command),
+        Command::Keys(command) => keys::run(context, command),
+        Command::Config(command) => configuration::run(context, &command),
+        Command::Bench(command) => bench::run(context, &command),
+        Command::Version => version::run(context),
+    }
+}
+
+/// The async runtime of a command: one thread stays on the main thread.
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    Ok(builder.enable_all().build()?)
+}
+
+/// Returns at the next Ctrl-C or SIGTERM.
+async fn stop_signal() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Help and version go to stdout as they are; a usage error as JSON if the caller asked for it.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    let is_error = !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if wants_json && is_error {
+        let text = error.render().to_string();
+        let detail = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Failure::new(Exit::Usage, "wrong arguments", detail).hint("turnwise --help").print(true);
+    } else {
+        drop(error.print());
+    }
+    if is_error { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,361 @@
+//! The configuration: one `Config::load` for the whole program. Flag before
+//! environment before TOML file before default; unknown names are errors.
+
+mod layers;
+pub(crate) mod settings;
+mod show;
+
+pub(crate) use layers::{ConfigError, Source};
+pub(crate) use show::{env_example, reference, rows};
+
+use layers::Layers;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most ports that are tried when the default one is taken.
+pub(crate) const PORT_SHIFT_MAX: u16 = 20;
+/// Threads at most.
+const THREADS_MAX: u64 = 256;
+/// Seconds at most, for every setting in seconds: 30 days.
+const SECONDS_MAX: f64 = 2_592_000.0;
+/// The id under which `BROKER_API_KEY` appears.
+const BROKER_KEY_ID: &str = "broker_api_key";
+
+/// Which engine keeps the messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// A folder on this disk.
+    Embedded,
+    /// Lost when the process ends.
+    Memory,
+}
+
+/// Which agent route is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AgentStream {
+    /// Streamed when somebody may read the stream.
+    Auto,
+    /// Always streamed.
+    Always,
+    /// Never streamed.
+    Never,
+}
+
+/// An API key as the gateway checks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// Its name.
+    pub(crate) id: String,
+    /// Of the key's text.
+    pub(crate) sha256: [u8; 32],
+    /// Empty: all.
+    pub(crate) orgs: Vec<String>,
+    /// What else it may do.
+    pub(crate) scopes: Vec<String>,
+}
+
+/// Everything the program was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Set by somebody: never shifted.
+    pub(crate) port_is_set: bool,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) cors_origins: Vec<String>,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) insecure_no_auth: bool,
+    pub(crate) store: StoreKind,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) agent_base_url: Option<String>,
+    pub(crate) agent_api_key: Option<String>,
+    pub(crate) agent_timeout: Duration,
+    pub(crate) agent_concurrency: u32,
+    pub(crate) agent_stream: AgentStream,
+    pub(crate) message_async: bool,
+    pub(crate) depth_max: u32,
+    pub(crate) turn_lease: Duration,
+    pub(crate) turn_attempts_max: u32,
+    pub(crate) retry_after_max: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) retained_turns_max: u64,
+    pub(crate) drain: Duration,
+    pub(crate) threads: usize,
+    pub(crate) log_level: String,
+    pub(crate) log_json: bool,
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    /// Text and origin of every setting, secrets included: only for [`rows`], which masks them.
+    shown: Vec<(&'static settings::Setting, String, Source)>,
+}
+
+impl Config {
+    /// Reads file, environment and flags; `flags` are pairs of TOML key and text.
+    ///
+    /// # Errors
+    /// Names what is wrong and the sentence that fixes it.
+    pub(crate) fn load(
+        file: Option<&Path>,
+        env: &BTreeMap<String, String>,
+        flags: &[(&'static str, String)],
+    ) -> Result<Config, ConfigError> {
+        let layers = Layers::load(file, env, flags)?;
+        let read = Reader { layers: &layers };
+        let config = Config {
+            host: read.text("http.host").unwrap_or_default(),
+            port: read.number("http.port", 0, u64::from(u16::MAX))?,
+            port_is_set: layers.get("http.port").1 != Source::Default,
+            body_bytes_max: read.number("http.body_bytes_max", 1_024, 1 << 30)?,
+            cors_origins: read.list("cors.origins"),
+            keys: read.keys()?,
+            insecure_no_auth: read.switch("auth.insecure_no_auth")?,
+            store: read.store()?,
+            data_dir: PathBuf::from(read.text("store.data_dir").unwrap_or_default()),
+            agent_base_url: read.agent_url()?,
+            agent_api_key: read.text("agent.api_key"),
+            agent_timeout: read.seconds("agent.timeout_seconds")?,
+            agent_concurrency: read.number("agent.concurrency", 1, 1_000_000)?,
+            agent_stream: read.agent_stream()?,
+            message_async: read.one_of("message.mode", &["sync", "async"])? == "async",
+            depth_max: read.number("conversation.depth_max", 1, 1_000_000)?,
+            turn_lease: read.seconds("turn.lease_seconds")?,
+            turn_attempts_max: read.number("turn.max_attempts", 1, 1_000)?,
+            retry_after_max: read.seconds("turn.retry_after_seconds_max")?,
+            retention: read.seconds("turn.retention_seconds")?,
+            retained_turns_max: read.number("turn.retained_turns_max", 1, u64::MAX)?,
+            drain: read.seconds("drain.seconds")?,
+            threads: read.number("runtime.threads", 1, THREADS_MAX)?,
+            log_level: read.text("log.level").unwrap_or_default(),
+            log_json: read.one_of("log.format", &["text", "json"])? == "json",
+            file: layers.file.clone(),
+            shown: settings::SETTINGS
+                .iter()
+                .map(|setting| {
+                    let (text, source) = layers.get(setting.key);
+                    (setting, text, source)
+                })
+                .collect(),
+        };
+        Ok(config)
+    }
+}
+
+/// Turns texts into values and says which setting is wrong.
+struct Reader<'a> {
+    layers: &'a Layers,
+}
+
+impl Reader<'_> {
+    fn text(&self, key: &'static str) -> Option<String> {
+        Some(self.layers.get(key).0).filter(|text| !text.is_empty())
+    }
+
+    fn wrong(&self, key: &'static str, must: &str) -> ConfigError {
+        let (_, source) = self.layers.get(key);
+        let env = settings::by_key(key).map_or("", |setting| setting.env);
+        ConfigError {
+            detail: format!("{key} (from: {source}) must be {must}"),
+            hint: format!("set {env}, or {key} in the TOML file; `turnwise config reference` explains it"),
+        }
+    }
+
+    fn number<N: TryFrom<u64>>(&self, key: &'static str, least: u64, most: u64) -> Result<N, ConfigError> {
+        let must = || format!("a whole number from {least} to {most}");
+        let number: u64 =
+            self.layers.get(key).0.parse().map_err(|_| self.wrong(key, &must()))?;
+        if number < least || number > most {
+            return Err(self.wrong(key, &must()));
+        }
+        N::try_from(number).map_err(|_| self.wrong(key, &must()))
+    }
+
+    fn seconds(&self, key: &'static str) -> Result<Duration, ConfigError> {
+        let wrong = || self.wrong(key, "a number of seconds above 0, at most 30 days");
+        let number: f64 = self.layers.get(key).0.parse().map_err(|_| wrong())?;
+        if !(number > 0.0 && number <= SECONDS_MAX) {
+            return Err(wrong());
+        }
+        Duration::try_from_secs_f64(number).map_err(|_| wrong())
+    }
+
+    fn switch(&self, key: &'static str) -> Result<bool, ConfigError> {
+        match self.layers.get(key).0.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    fn list(&self, key: &'static str) -> Vec<String> {
+        let text = self.layers.get(key).0;
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn one_of(&self, key: &'static str, allowed: &[&'static str]) -> Result<&'static str, ConfigError> {
+        let text = self.layers.get(key).0;
+        let found = allowed.iter().find(|word| word.eq_ignore_ascii_case(&text));
+        found.copied().ok_or_else(|| self.wrong(key, &allowed.join(" or ")))
+    }
+
+    fn agent_stream(&self) -> Result<AgentStream, ConfigError> {
+        Ok(match self.one_of("agent.stream", &["auto", "always", "never"])? {
+            "always" => AgentStream::Always,
+            "never" => AgentStream::Never,
+            _ => AgentStream::Auto,
+        })
+    }
+
+    fn agent_url(&self) -> Result<Option<String>, ConfigError> {
+        let Some(url) = self.text("agent.base_url") else { return Ok(None) };
+        let checked = turnwise_dispatch::DispatchConfig {
+            base_url: url.clone(),
+            api_key: self.text("agent.api_key"),
+            ..turnwise_dispatch::DispatchConfig::default()
+        };
+        checked.check().map_err(|error| ConfigError {
+            detail: format!("agent.base_url (from: {}): {error}", self.layers.get("agent.base_url").1),
+            hint: "set WORKER_BASE_URL, for example to http://localhost:8787".into(),
+        })?;
+        Ok(Some(url.trim_end_matches('/').to_owned()))
+    }
+
+    fn store(&self) -> Result<StoreKind, ConfigError> {
+        let (url, source) = self.layers.get("store.url");
+        let redis = self.text("store.redis_url").filter(|_| source == Source::Default);
+        let named = redis.unwrap_or(url);
+        let scheme = named.split("://").next().unwrap_or_default().to_ascii_lowercase();
+        match (named.as_str(), scheme.as_str()) {
+            ("embedded", _) => Ok(StoreKind::Embedded),
+            ("memory", _) => Ok(StoreKind::Memory),
+            (_, "redis" | "rediss" | "postgres" | "postgresql") => Err(ConfigError {
+                detail: format!("the store {scheme}:// is not built into this version"),
+                hint: "unset REDIS_URL, or set TURNWISE_STORE=embedded to keep messages in a folder on this disk"
+                    .into(),
+            }),
+            _ => Err(self.wrong("store.url", "embedded or memory")),
+        }
+    }
+
+    fn keys(&self) -> Result<Vec<Key>, ConfigError> {
+        let mut keys = Vec::new();
+        if let Some(text) = self.text("auth.broker_api_key") {
+            keys.push(Key {
+                id: BROKER_KEY_ID.into(),
+                sha256: Sha256::digest(text.as_bytes()).into(),
+                orgs: Vec::new(),
+                scopes: Vec::new(),
+            });
+        }
+        for entry in &self.layers.keys {
+            let sha256 = from_hex(&entry.sha256).ok_or_else(|| ConfigError {
+                detail: format!("the sha256 of the key {} must be 64 hex digits", entry.id),
+                hint: "`turnwise keys new` prints an entry to paste".into(),
+            })?;
+            keys.push(Key {
+                id: entry.id.clone(),
+                sha256,
+                orgs: entry.orgs.clone(),
+                scopes: entry.scopes.clone(),
+            });
+        }
+        Ok(keys)
+    }
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits
+        .chunks_exact(2)
+        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | (*digit as u8)))
+        .collect();
+    <[u8; 32]>::try_from(bytes).ok().filter(|_| digits.len() == 64)
+}
+
+/// Bytes as hex digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The process's environment as text; what is not UTF-8 is skipped.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test stops where it is wrong")]
+    use super::*;
+
+    fn load(toml: &str, env: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        std::fs::write(&path, toml).unwrap();
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let flags: Vec<_> = flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
+        Config::load(Some(&path), &env, &flags)
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_default() {
+        assert_eq!(load("", &[], &[]).unwrap().port, 8000);
+        assert!(!load("", &[], &[]).unwrap().port_is_set);
+        assert_eq!(load("[http]\nport = 1", &[], &[]).unwrap().port, 1);
+        assert_eq!(load("[http]\nport = 1", &[("PORT", "2")], &[]).unwrap().port, 2);
+        assert_eq!(load("[http]\nport = 1", &[("PORT", "2")], &[("http.port", "3")]).unwrap().port, 3);
+        assert_eq!(load("[http]\nport = 1", &[("PORT", "")], &[]).unwrap().port, 1);
+    }
+
+    #[test]
+    fn a_typo_names_the_nearest_known_name() {
+        assert!(load("[http]\nprot = 1", &[], &[]).unwrap_err().hint.contains("http.port"));
+        let error = load("", &[("TURNWISE_DATADIR", "x")], &[]).unwrap_err();
+        assert!(error.hint.contains("TURNWISE_DATA_DIR"), "{error:?}");
+        let error = load("[[auth.keys]]\nid='a'\nsha265='b'", &[], &[]).unwrap_err();
+        assert!(error.hint.contains("sha256"), "{error:?}");
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_setting_and_origin() {
+        let error = load("", &[("WORKER_TIMEOUT", "soon")], &[]).unwrap_err();
+        assert!(error.detail.contains("agent.timeout_seconds"), "{error:?}");
+        assert!(error.detail.contains("environment WORKER_TIMEOUT"), "{error:?}");
+        assert!(load("[http]\nport = 'x'", &[], &[]).is_err());
+        assert!(load("", &[("PORT", "70000")], &[]).is_err());
+        assert!(load("", &[("WORKER_TIMEOUT", "-1")], &[]).is_err());
+        assert!(load("", &[("WORKER_BASE_URL", "localhost:1")], &[]).is_err());
+    }
+
+    #[test]
+    fn redis_is_refused_with_a_sentence_unless_another_store_is_named() {
+        let redis = ("REDIS_URL", "redis://:secret@host");
+        let error = load("", &[redis], &[]).unwrap_err();
+        assert!(error.hint.contains("TURNWISE_STORE=embedded"), "{error:?}");
+        assert!(!format!("{error:?}").contains("secret"));
+        assert_eq!(load("", &[redis, ("TURNWISE_STORE", "memory")], &[]).unwrap().store, StoreKind::Memory);
+        assert!(load("", &[("TURNWISE_STORE", "postgres://x")], &[]).is_err());
+    }
+
+    #[test]
+    fn keys_come_from_both_places() {
+        let sha = "ab".repeat(32);
+        let toml = format!("[[auth.keys]]\nid='a'\nsha256='{sha}'\norgs=['o']\nscopes=['metrics']");
+        let config = load(&toml, &[("BROKER_API_KEY", "k")], &[]).unwrap();
+        assert_eq!(config.keys.len(), 2);
+        assert_eq!(config.keys.last().unwrap().sha256, [0xab; 32]);
+        assert!(load("[[auth.keys]]\nid='a'\nsha256='zz'", &[], &[]).is_err());
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_settings_are_shown() {
+        let config = load("", &[("BROKER_API_KEY", "hunter2"), ("WORKER_API_KEY", "hunter2")], &[]).unwrap();
+        assert!(rows(&config).iter().all(|row| !row.value.contains("hunter2")));
+    }
+}

@@ -1,0 +1,171 @@
+//! Every setting on one page: its TOML key, its environment variable, its
+//! default and what it does. The rest of the configuration reads this table.
+
+/// What a setting's text must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Any text.
+    Text,
+    /// A whole number, zero or more.
+    Number,
+    /// A number of seconds, fractions allowed.
+    Seconds,
+    /// true or false.
+    Switch,
+    /// Texts; separated by commas in the environment.
+    List,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its key in the TOML file, dotted.
+    pub(crate) key: &'static str,
+    /// Its environment variable.
+    pub(crate) env: &'static str,
+    /// What it must look like.
+    pub(crate) form: Form,
+    /// Used when nobody says otherwise; empty means unset.
+    pub(crate) default: &'static str,
+    /// Never shown.
+    pub(crate) secret: bool,
+    /// One or two sentences.
+    pub(crate) help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    form: Form,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { key, env, form, default, secret: false, help }
+}
+
+const fn secret(key: &'static str, env: &'static str, help: &'static str) -> Setting {
+    Setting { key, env, form: Form::Text, default: "", secret: true, help }
+}
+
+/// The settings in the order in which the reference lists them.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting("http.host", "HOST", Form::Text, "127.0.0.1",
+        "Address to listen on. Anything but loopback needs an API key."),
+    setting("http.port", "PORT", Form::Number, "8000",
+        "Port to listen on; 0 takes a free one. If it is taken and was not set by you, the next free one is used."),
+    setting("http.body_bytes_max", "TURNWISE_BODY_BYTES_MAX", Form::Number, "41943040",
+        "Largest request body; more is answered with 413."),
+    setting("cors.origins", "TURNWISE_CORS_ORIGINS", Form::List, "",
+        "Origins of browser pages that may call the API."),
+    secret("auth.broker_api_key", "BROKER_API_KEY",
+        "One API key that is good for every organisation. More keys with narrower rights: [[auth.keys]], see `turnwise keys new`."),
+    setting("auth.insecure_no_auth", "TURNWISE_INSECURE_NO_AUTH", Form::Switch, "false",
+        "Listen beyond loopback without any API key. Everybody who reaches the port can read and write everything."),
+    setting("store.url", "TURNWISE_STORE", Form::Text, "embedded",
+        "Where messages are kept: embedded (a folder on this disk) or memory (lost when the process ends)."),
+    setting("store.redis_url", "REDIS_URL", Form::Text, "",
+        "Would select Redis as the store. This version has no Redis engine and refuses to start with it."),
+    setting("store.data_dir", "TURNWISE_DATA_DIR", Form::Text, "./turnwise-data",
+        "Folder of the embedded store."),
+    setting("agent.base_url", "WORKER_BASE_URL", Form::Text, "",
+        "The agent: turns go to {base}/api/v1/chat and {base}/api/v1/chat/stream. Unset: turns are accepted and kept."),
+    secret("agent.api_key", "WORKER_API_KEY",
+        "Sent to the agent as a Bearer token."),
+    setting("agent.timeout_seconds", "WORKER_TIMEOUT", Form::Seconds, "60",
+        "Longest wait for a plain answer; on a streamed answer the longest silence."),
+    setting("agent.concurrency", "TURNWISE_AGENT_CONCURRENCY", Form::Number, "64",
+        "Turns that this process has at the agent at once."),
+    setting("agent.stream", "TURNWISE_AGENT_STREAM", Form::Text, "auto",
+        "Which agent route is called: auto (streamed when somebody may read the stream), always or never."),
+    setting("message.mode", "TURNWISE_MESSAGE_MODE", Form::Text, "sync",
+        "What POST /api/v1/message does without a Prefer header: sync (answer in the response when the conversation is idle) or async."),
+    setting("conversation.depth_max", "TURNWISE_CONVERSATION_DEPTH_MAX", Form::Number, "50",
+        "Turns one conversation may hold; more are answered with 429."),
+    setting("turn.lease_seconds", "TURNWISE_TURN_LEASE", Form::Seconds, "20",
+        "How long a turn belongs to the process that runs it without a sign of life; renewed every third of it."),
+    setting("turn.max_attempts", "TURNWISE_TURN_MAX_ATTEMPTS", Form::Number, "3",
+        "Calls to the agent for one turn when the process crashed or lost its lease in between."),
+    setting("turn.retry_after_seconds_max", "TURNWISE_RETRY_AFTER_MAX", Form::Seconds, "600",
+        "Longest total wait for an agent that answers 429 or 503 with Retry-After."),
+    setting("turn.retention_seconds", "TURNWISE_RETENTION", Form::Seconds, "86400",
+        "How long answers can be read again."),
+    setting("turn.retained_turns_max", "TURNWISE_RETAINED_TURNS_MAX", Form::Number, "1000000",
+        "Ended turns kept at most; the oldest go first."),
+    setting("drain.seconds", "TURNWISE_DRAIN", Form::Seconds, "10",
+        "Time a stopping process gives to turns at the agent; what is not over then is handed back to the queue."),
+    setting("runtime.threads", "TURNWISE_RUNTIME_THREADS", Form::Number, "1",
+        "Threads that serve requests. One is the fastest on small machines; the store has a thread of its own."),
+    setting("log.level", "LOG_LEVEL", Form::Text, "INFO",
+        "ERROR, WARN, INFO, DEBUG, TRACE or OFF, or a list such as info,turnwise_dispatch=debug."),
+    setting("log.format", "TURNWISE_LOG_FORMAT", Form::Text, "text",
+        "Lines on stderr: text or json."),
+];
+
+/// Variables that are read outside the table: by commands that are clients, or to find the file itself.
+pub(crate) const OTHER_ENV: &[(&str, &str)] = &[
+    ("TURNWISE_CONFIG", "Path of the TOML file; without it ./turnwise.toml is read if it exists."),
+    ("TURNWISE_URL", "For client commands such as `turnwise send`: the server."),
+    ("TURNWISE_API_KEY", "For client commands such as `turnwise send`: the API key."),
+];
+
+/// The table of API keys in the TOML file, and what one entry may hold.
+pub(crate) const KEYS_TABLE: &str = "auth.keys";
+/// Fields of one `[[auth.keys]]` entry.
+pub(crate) const KEY_FIELDS: &[&str] = &["id", "sha256", "orgs", "scopes"];
+
+/// The setting with this TOML key.
+pub(crate) fn by_key(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The candidate that is closest to `word`, if any is close enough to be what was meant.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let worst = (word.chars().count() / 2).clamp(2, 8);
+    candidates
+        .map(|candidate| (distance(word, candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= worst)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance, without regard to case.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.to_lowercase().chars().enumerate() {
+        let mut before = i;
+        let mut last = i + 1;
+        let mut next = vec![last];
+        for (b, above) in right.iter().zip(row.iter().skip(1)) {
+            last = (last + 1).min(above + 1).min(before + usize::from(a != *b));
+            before = *above;
+            next.push(last);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_the_one_with_the_typo_undone() {
+        let keys = || SETTINGS.iter().map(|setting| setting.key);
+        assert_eq!(nearest("htpp.port", keys()), Some("http.port"));
+        assert_eq!(nearest("agent.baseurl", keys()), Some("agent.base_url"));
+        assert_eq!(nearest("zzzzzzzzzzzzzz", keys()), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn keys_and_variables_are_unique() {
+        for (i, setting) in SETTINGS.iter().enumerate() {
+            for other in SETTINGS.iter().skip(i + 1) {
+                assert_ne!(setting.key, other.key);
+                assert_ne!(setting.env, other.env);
+            }
+        }
+    }
+}
