@@ -1,16 +1,17 @@
 // An agent: POST /api/v1/chat answers JSON, POST /api/v1/chat/stream answers SSE.
 import { createServer } from "node:http";
 
-const agent = async (request, response) => {
-  const body = await request.toArray();
-  const words = `You said: ${JSON.parse(Buffer.concat(body)).message}`.split(" ");
-  if (request.url.endsWith("/stream")) {
-    response.setHeader("Content-Type", "text/event-stream");
-    for (const text of words) response.write(`data: ${JSON.stringify({ text })}\n\n`);
-    return response.end();
+createServer(async (request, response) => {
+  const chat = JSON.parse(Buffer.concat(await request.toArray()));
+  const answer = { responses: [`You said: ${chat.message}`], response_language: "en" };
+  if (request.url !== "/api/v1/chat/stream") {
+    response.setHeader("Content-Type", "application/json");
+    return response.end(JSON.stringify(answer));
   }
-  response.setHeader("Content-Type", "application/json");
-  response.end(JSON.stringify({ responses: [words.join(" ")], response_language: "en" }));
-};
-
-createServer(agent).listen(Number(process.env.PORT ?? 3000), "127.0.0.1");
+  response.setHeader("Content-Type", "text/event-stream");
+  const parts = answer.responses[0].split(" ").map((word) => ({ text: `${word} ` }));
+  for (const part of [...parts, { type: "complete", response: answer }]) {
+    response.write(`data: ${JSON.stringify(part)}\n\n`);
+  }
+  response.end();
+}).listen(Number(process.env.PORT ?? 3000), "127.0.0.1");

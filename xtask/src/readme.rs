@@ -61,21 +61,19 @@ fn run_all(blocks: &[Block], turnwise: &Path, agent: &str, agent_port: Option<u1
         .arg("serve")
         .env("PORT", port.to_string())
         .env("TURNWISE_STORE", "memory")
-        .current_dir(&folder);
+        .current_dir(folder);
     match agent_port {
         Some(agent_port) => {
             command.env("WORKER_BASE_URL", format!("http://127.0.0.1:{agent_port}"))
         }
         None => command.arg("--mock-agent"),
     };
-    let server = Running::start(&mut command, port).context("starting turnwise serve")?;
+    let _server = Running::start(&mut command, port).context("starting turnwise serve")?;
     for block in blocks {
-        run_block(block, &folder, port)
+        run_block(block, folder, port)
             .with_context(|| format!("the {} block with {agent}", block.kind))?;
         println!("readme: {} with {agent}: ok", block.kind);
     }
-    drop(server);
-    fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
@@ -143,6 +141,24 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
+}
+
+/// A folder that goes away with its owner.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(port: u16) -> Result<Scratch> {
+        let folder =
+            std::env::temp_dir().join(format!("turnwise-readme-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        Ok(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
 }
 
 /// A child that ends with its owner.

@@ -2,8 +2,8 @@
 
 use crate::text::{Field, Text};
 use crate::time::Rfc3339;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn known_fields_are_kept_and_others_passed_over() {
-        let fields = parse(r#"{"user_id":"u","x":[{"user_id":1}],"org":"o","message":7,"metadata":{"a": 1}}"#);
+        let fields =
+            parse(r#"{"user_id":"u","x":[{"user_id":1}],"org":"o","message":7,"metadata":{"a": 1}}"#);
         assert_eq!(fields.user_id, text("u"));
         assert_eq!(fields.org_id, text("o"));
         assert_eq!(fields.message, Field::Other("a number"));

@@ -1,10 +1,10 @@
 //! The broker itself: a store, settings, and what this node keeps in memory.
 
+use crate::claim::Ring;
 use crate::config::BrokerConfig;
 use crate::lease::Running;
 use crate::local::Local;
 use crate::orgs::Orgs;
-use crate::claim::Ring;
 use crate::status::{Counters, Groups};
 use std::sync::Arc;
 use turnwise_core::{Kind, MessageId, Name, QueueName, Store, StoreError, Timestamp, TopicName};
@@ -85,6 +85,9 @@ pub(crate) fn reply_topic(org: &str, nonce: u64) -> Result<TopicName, turnwise_c
 }
 
 /// The reply topic of a turn that exists.
-pub(crate) fn reply_topic_of(org: &str, id: MessageId) -> Result<TopicName, turnwise_core::NameError> {
+pub(crate) fn reply_topic_of(
+    org: &str,
+    id: MessageId,
+) -> Result<TopicName, turnwise_core::NameError> {
     reply_topic(org, id.nonce())
 }

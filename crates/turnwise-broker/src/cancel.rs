@@ -8,9 +8,7 @@ use crate::record::{AnswerPlace, TerminalRecord, TurnHeaders};
 use crate::submit::one;
 use crate::turn::{TurnEnd, TurnState};
 use crate::wait::Found;
-use turnwise_core::{
-    Effect, MessageId, MessageInfo, Removed, Stage, StopRequested, StoreError,
-};
+use turnwise_core::{Effect, MessageId, MessageInfo, Removed, Stage, StopRequested, StoreError};
 
 /// The answer to a cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +57,12 @@ impl Broker {
     }
 
     fn stop_here(&self, id: MessageId) {
-        let lease = self.0.running.lock().get(&id).and_then(std::sync::Weak::upgrade);
+        let lease = self
+            .0
+            .running
+            .lock()
+            .get(&id)
+            .and_then(std::sync::Weak::upgrade);
         if let Some(lease) = lease {
             lease.stop.cancel();
         }
@@ -83,7 +86,10 @@ impl Broker {
         let topic = reply_topic_of(org, info.id)?;
         let keep_until = now.after(inner.config.retention);
         let last_word = Effect::Publish(record.event(&topic, TurnState::Cancelled, keep_until));
-        let answers = inner.store.remove(&info.queue, vec![(info.id, vec![last_word])]).await?;
+        let answers = inner
+            .store
+            .remove(&info.queue, vec![(info.id, vec![last_word])])
+            .await?;
         if one(answers)?? != Removed::Done {
             return Ok(false);
         }

@@ -66,11 +66,17 @@ impl Broker {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn turn(&self, orgs: &OrgScope, id: MessageId) -> Result<Option<TurnView>, BrokerError> {
+    pub async fn turn(
+        &self,
+        orgs: &OrgScope,
+        id: MessageId,
+    ) -> Result<Option<TurnView>, BrokerError> {
         match self.find(orgs, id).await? {
             None => Ok(None),
             Some((org, Found::Live(info))) => self.view_live(org, &info).await.map(Some),
-            Some((org, Found::Over(terminal))) => self.view_over(org, id, *terminal).await.map(Some),
+            Some((org, Found::Over(terminal))) => {
+                self.view_over(org, id, *terminal).await.map(Some)
+            }
             Some((org, Found::Dead(info))) => Ok(Some(self.view_dead(org, &info))),
         }
     }
@@ -78,11 +84,25 @@ impl Broker {
     async fn view_live(&self, org: String, info: &MessageInfo) -> Result<TurnView, BrokerError> {
         let inner = &self.0;
         let position = match &info.key {
-            Some(key) => inner.store.lane(&info.queue, key, Some(info.id)).await?.place,
+            Some(key) => {
+                inner
+                    .store
+                    .lane(&info.queue, key, Some(info.id))
+                    .await?
+                    .place
+            }
             None => None,
         };
-        let state = if info.stage == Stage::Leased { TurnState::Processing } else { TurnState::Queued };
-        let lease = inner.running.lock().get(&info.id).and_then(std::sync::Weak::upgrade);
+        let state = if info.stage == Stage::Leased {
+            TurnState::Processing
+        } else {
+            TurnState::Queued
+        };
+        let lease = inner
+            .running
+            .lock()
+            .get(&info.id)
+            .and_then(std::sync::Weak::upgrade);
         let partial = match state {
             TurnState::Processing => self.partial(&reply_topic_of(&org, info.id)?).await?,
             _ => None,
@@ -117,7 +137,12 @@ impl Broker {
         }
     }
 
-    async fn view_over(&self, org: String, id: MessageId, terminal: Terminal) -> Result<TurnView, BrokerError> {
+    async fn view_over(
+        &self,
+        org: String,
+        id: MessageId,
+        terminal: Terminal,
+    ) -> Result<TurnView, BrokerError> {
         let end = terminal.end();
         let partial = match end.answer {
             Some(_) => None,
@@ -157,7 +182,9 @@ impl Broker {
                     push_text(text, &event.data);
                 }
             }
-            let full = text.as_ref().is_some_and(|text| text.len() >= PARTIAL_BYTES_MAX);
+            let full = text
+                .as_ref()
+                .is_some_and(|text| text.len() >= PARTIAL_BYTES_MAX);
             if full || events.is_empty() {
                 return Ok(text);
             }
@@ -191,7 +218,12 @@ impl Broker {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn queue(&self, orgs: &OrgScope, user: &str, org: Option<&str>) -> Result<QueueView, BrokerError> {
+    pub async fn queue(
+        &self,
+        orgs: &OrgScope,
+        user: &str,
+        org: Option<&str>,
+    ) -> Result<QueueView, BrokerError> {
         let mut view = QueueView::default();
         let wanted = match org {
             Some(org) if orgs.contains(org) => vec![org.to_owned()],
@@ -199,7 +231,9 @@ impl Broker {
             None => self.0.orgs.all(orgs),
         };
         for org in wanted {
-            let own = Conversation::User { user: user.to_owned() };
+            let own = Conversation::User {
+                user: user.to_owned(),
+            };
             if let Some(own) = self.conversation_view(&org, own).await? {
                 view.queue_length += own.queue_length;
                 view.is_processing |= own.current_message_id.is_some();
@@ -225,8 +259,17 @@ impl Broker {
         org: &str,
         conversation: Conversation,
     ) -> Result<Option<ConversationView>, BrokerError> {
-        let lane = self.0.store.lane(&turns_queue(org)?, &conversation.key(), None).await?;
-        let LaneStatus { length, in_flight, oldest_waiting, place: _ } = lane;
+        let lane = self
+            .0
+            .store
+            .lane(&turns_queue(org)?, &conversation.key(), None)
+            .await?;
+        let LaneStatus {
+            length,
+            in_flight,
+            oldest_waiting,
+            place: _,
+        } = lane;
         if length == 0 {
             return Ok(None);
         }
@@ -332,7 +375,12 @@ impl Groups {
         let mut state = self.0.lock();
         let name = (chat.clone(), thread.clone());
         let owner = (org.to_owned(), user.to_owned());
-        if state.by_user.entry(owner.clone()).or_default().insert(name.clone()) {
+        if state
+            .by_user
+            .entry(owner.clone())
+            .or_default()
+            .insert(name.clone())
+        {
             state.order.push_back((owner.0, owner.1, name));
         }
         while state.order.len() > GROUPS_MAX {
@@ -349,13 +397,20 @@ impl Groups {
             chat: chat.clone(),
             thread: thread.clone(),
         };
-        names.into_iter().flatten().take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
+        names
+            .into_iter()
+            .flatten()
+            .take(CONVERSATIONS_LISTED_MAX)
+            .map(conversation)
+            .collect()
     }
 
     fn forget(&self, org: &str, user: &str, conversation: &Conversation) {
         if let Conversation::Group { chat, thread } = conversation {
             let name = (chat.clone(), thread.clone());
-            self.0.lock().remove((org.to_owned(), user.to_owned()), &name);
+            self.0
+                .lock()
+                .remove((org.to_owned(), user.to_owned()), &name);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::error::BrokerError;
+use crate::limits::EVENTS_PAGE;
 use crate::local::Signal;
 use crate::orgs::OrgScope;
 use crate::record::Terminal;
@@ -33,7 +34,11 @@ pub(crate) enum Found {
 impl Broker {
     /// Looks at the queue first: a turn leaves it in the step that stores its
     /// last word, so a turn in neither place is gone.
-    pub(crate) async fn lookup(&self, org: &str, id: MessageId) -> Result<Option<Found>, BrokerError> {
+    pub(crate) async fn lookup(
+        &self,
+        org: &str,
+        id: MessageId,
+    ) -> Result<Option<Found>, BrokerError> {
         let store = &self.0.store;
         let info = one(store.get(&turns_queue(org)?, vec![id]).await?)?;
         if let Some(info) = &info
@@ -83,14 +88,39 @@ impl Broker {
         if end.offset == Offset(0) {
             return Ok(None);
         }
-        let mut from = Position { offset: Offset(end.offset.0.saturating_sub(2)), ..end };
-        for _after_a_gap in 0..2 {
-            match store.read(topic, ReadFrom::After(from), TAIL_PAGE).await? {
-                Read::Events { events, .. } => return Terminal::from_tail(&events),
-                Read::Gap { resume } => from = resume,
-            }
+        let before_answer = Position {
+            offset: Offset(end.offset.0.saturating_sub(2)),
+            ..end
+        };
+        let tail = store
+            .read(topic, ReadFrom::After(before_answer), TAIL_PAGE)
+            .await?;
+        if let Read::Events { events, .. } = tail
+            && let Some(terminal) = Terminal::among(&events)?
+        {
+            return Ok(Some(terminal));
         }
-        Ok(None)
+        // A write that outlived its lease may follow the last word: look everywhere.
+        self.terminal_anywhere(topic).await
+    }
+
+    async fn terminal_anywhere(&self, topic: &TopicName) -> Result<Option<Terminal>, StoreError> {
+        let mut from = ReadFrom::Earliest;
+        let mut window = Vec::new();
+        loop {
+            let (events, next) = match self.0.store.read(topic, from, EVENTS_PAGE).await? {
+                Read::Events { events, .. } if events.is_empty() => return Ok(None),
+                Read::Events { events, next } => (events, next),
+                Read::Gap { resume } => (Vec::new(), resume),
+            };
+            window.extend(events);
+            if let Some(terminal) = Terminal::among(&window)? {
+                return Ok(Some(terminal));
+            }
+            let answer_at = window.len().saturating_sub(1);
+            window.drain(..answer_at);
+            from = ReadFrom::After(next);
+        }
     }
 
     /// Waits until the turn is over; also one that another node processes, or
@@ -111,7 +141,9 @@ impl Broker {
                     Ok(Some(Found::Dead(info))) => return Ok(end_of_dead(&info)),
                     Ok(Some(Found::Live(_))) => {}
                     Ok(None) => return Err(BrokerError::Gone),
-                    Err(BrokerError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
+                    Err(BrokerError::Store(
+                        StoreError::Unavailable(_) | StoreError::Unknown(_),
+                    )) => {
                         tracing::debug!(%id, "the store did not answer; waiting on");
                     }
                     Err(error) => return Err(error),
@@ -153,7 +185,11 @@ pub(crate) fn end_of_dead(info: &MessageInfo) -> TurnEnd {
     TurnEnd {
         state: TurnState::Failed,
         answer: None,
-        error: Some(TurnError::new(code, 502, "The turn failed; its details are no longer kept.")),
+        error: Some(TurnError::new(
+            code,
+            502,
+            "The turn failed; its details are no longer kept.",
+        )),
         finished_at: info.enqueued_at,
     }
 }

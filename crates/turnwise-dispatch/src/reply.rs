@@ -25,6 +25,8 @@ enum End {
     Interrupted(Interrupt),
 }
 
+type Append<'a> = Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send + 'a>>;
+
 /// Reads to the end of the answer, of the stream, or of the lease (none then).
 pub(crate) async fn read(
     context: &Context,
@@ -34,7 +36,7 @@ pub(crate) async fn read(
 ) -> Option<TurnOutcome> {
     let limit = context.config.timeout;
     let mut intake = Intake::new();
-    let mut appending: Option<Pin<Box<dyn Future<Output = Result<(), BrokerError>> + Send + '_>>> = None;
+    let mut appending: Option<Append<'_>> = None;
     let mut stored_any = false;
     let mut idle = pin!(sleep(limit));
     let end = loop {

@@ -27,8 +27,8 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let media_type = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     let lower = media_type.to_ascii_lowercase();
-    let is_json = lower == b"application/json"
-        || (lower.starts_with(b"application/") && lower.ends_with(b"+json"));
+    let is_json =
+        lower == b"application/json" || (lower.starts_with(b"application/") && lower.ends_with(b"+json"));
     if is_json {
         return Ok(());
     }

@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use std::borrow::Cow;
 use turnwise_api::problem::PROBLEM_JSON;
 use turnwise_api::{Code, FieldError, Problem};
@@ -80,12 +80,21 @@ impl IntoResponse for Failure {
 #[derive(Clone)]
 struct Pending(Box<Problem>);
 
-/// Writes the body of a [`Failure`]'s response; others pass unchanged.
+/// Writes the body of a [`Failure`]'s response and logs it, once, without what
+/// it was about; others pass unchanged.
 pub(crate) fn render(response: &mut Response, request_id: &HeaderValue) {
     let Some(Pending(mut problem)) = response.extensions_mut().remove::<Pending>() else { return };
+    tracing::info!(
+        ?request_id,
+        code = problem.code.name(),
+        status = problem.status,
+        "a request was refused or failed"
+    );
     problem.request_id = request_id.to_str().ok().map(str::to_owned);
     let body = serde_json::to_vec(&problem).expect("a problem holds only strings and numbers");
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     *response.body_mut() = Body::from(body);
 }
 
@@ -98,7 +107,10 @@ impl From<StoreError> for Failure {
             }
             StoreError::Unknown(why) => {
                 tracing::warn!(%why, "the store did not confirm");
-                Failure::new(Code::OutcomeUnknown, "The store did not confirm in time; the message may be stored")
+                Failure::new(
+                    Code::OutcomeUnknown,
+                    "The store did not confirm in time; the message may be stored",
+                )
             }
             StoreError::Invalid(why) => Failure::new(Code::InvalidContent, why),
             StoreError::Corrupt(why) => {

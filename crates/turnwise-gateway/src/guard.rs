@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderValue,
+    ORIGIN, VARY,
 };
 use http::uri::Authority;
 use http::{Method, Request, StatusCode};
@@ -27,7 +27,8 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Failure> {
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());
     let named = host.or(request.uri().authority().map(Authority::as_str));
     let forged = request.uri().host().is_some_and(|name| !is_loopback(name));
-    let loopback = named.and_then(|text| text.parse::<Authority>().ok()).is_some_and(|a| is_loopback(a.host()));
+    let loopback =
+        named.and_then(|text| text.parse::<Authority>().ok()).is_some_and(|a| is_loopback(a.host()));
     if forged || !loopback {
         return Err(Failure::new(Code::HostForbidden, "The Host header must name the loopback interface"));
     }
@@ -54,8 +55,8 @@ fn is_listed(app: &App, origin: &HeaderValue) -> bool {
 /// The answer to a listed origin's question what it may send.
 pub(crate) fn preflight<B>(app: &App, request: &Request<B>) -> Option<Response> {
     let origin = request.headers().get(ORIGIN)?;
-    let asks = request.method() == Method::OPTIONS
-        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let asks =
+        request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     if !asks || !is_listed(app, origin) {
         return None;
     }

@@ -41,15 +41,6 @@ impl Preference {
             self.wait = Some(Duration::from_secs(seconds).min(WAIT_MAX));
         }
     }
-
-    /// What was heeded, for `Preference-Applied`.
-    pub(crate) fn applied(self) -> Option<String> {
-        match (self.wait, self.respond_async) {
-            (Some(wait), _) => Some(format!("wait={}", wait.as_secs())),
-            (None, true) => Some("respond-async".to_owned()),
-            (None, false) => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ impl Node {
             drain: config.drain,
         };
         let agent = node.start_dispatch(config, &broker).await?;
+        let (sweeper, shutdown) = (broker.clone(), node.shutdown.clone());
+        node.start_part(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway = Gateway::new(broker, gateway_config(config, loopback, agent));
         let shutdown = node.shutdown.clone();
         node.start_part(async move { gateway.serve(listener, shutdown).await }).await;

@@ -17,6 +17,9 @@ pub(crate) struct Bench {
     config: BrokerConfig,
 }
 
+/// Goes on over restarts: a nonce is never drawn twice.
+static NONCES: AtomicU64 = AtomicU64::new(1);
+
 pub(crate) const LEASE: Duration = Duration::from_secs(20);
 
 impl Bench {
@@ -30,9 +33,18 @@ impl Bench {
         let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));
         let inner: Arc<dyn Store> = MemoryStore::new(Arc::new(read));
         let (unconfirmed, unavailable) = Default::default();
-        let store = Arc::new(Deaf { inner, unconfirmed, unavailable });
+        let store = Arc::new(Deaf {
+            inner,
+            unconfirmed,
+            unavailable,
+        });
         let broker = start(&store, &clock, &config).await;
-        Bench { broker, store, clock, config }
+        Bench {
+            broker,
+            store,
+            clock,
+            config,
+        }
     }
 
     /// The same store under a new broker, as after a restart: leases of the
@@ -42,7 +54,8 @@ impl Bench {
     }
 
     pub(crate) fn pass(&self, time: Duration) {
-        self.clock.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
+        self.clock
+            .fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -50,7 +63,10 @@ impl Bench {
     }
 
     pub(crate) async fn send(&self, user: &str, text: &str) -> Submitted {
-        self.broker.submit(submission("acme", user, text)).await.unwrap()
+        self.broker
+            .submit(submission("acme", user, text))
+            .await
+            .unwrap()
     }
 
     /// Claims after letting a poll come due.
@@ -67,11 +83,29 @@ impl Bench {
 
     pub(crate) async fn answer(&self, turn: &Turn, text: &str) {
         let answer = Some(Bytes::from(format!("{{\"responses\":[\"{text}\"]}}")));
-        self.broker.finish(turn, TurnOutcome::Completed { answer, unsaved: Vec::new() }).await.unwrap();
+        self.broker
+            .finish(
+                turn,
+                TurnOutcome::Completed {
+                    answer,
+                    unsaved: Vec::new(),
+                },
+            )
+            .await
+            .unwrap();
     }
 
-    pub(crate) async fn read(&self, id: MessageId, after: Option<StreamPosition>) -> Vec<TurnEvent> {
-        let stream = self.broker.follow(&OrgScope::All, "ann", id, after).await.unwrap().expect("known");
+    pub(crate) async fn read(
+        &self,
+        id: MessageId,
+        after: Option<StreamPosition>,
+    ) -> Vec<TurnEvent> {
+        let stream = self
+            .broker
+            .follow(&OrgScope::All, "ann", id, after)
+            .await
+            .unwrap()
+            .expect("known");
         stream.map(|event| event.unwrap()).collect().await
     }
 
@@ -80,18 +114,30 @@ impl Bench {
     }
 
     pub(crate) async fn view(&self, id: MessageId) -> TurnView {
-        self.broker.turn(&OrgScope::All, id).await.unwrap().expect("known")
+        self.broker
+            .turn(&OrgScope::All, id)
+            .await
+            .unwrap()
+            .expect("known")
     }
 }
 
 async fn start(store: &Arc<Deaf>, clock: &Arc<AtomicI64>, config: &BrokerConfig) -> Broker {
-    let seed = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
-    let nonce = move || seed.fetch_mul(0x5851_f42d_4c95_7f2d, Ordering::SeqCst).rotate_left(23);
+    let nonce = || {
+        NONCES
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst)
+            .rotate_left(23)
+    };
     let hand = Arc::clone(clock);
     let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));
-    Broker::start(Arc::clone(store) as Arc<dyn Store>, config.clone(), Arc::new(nonce), Arc::new(read))
-        .await
-        .unwrap()
+    Broker::start(
+        Arc::clone(store) as Arc<dyn Store>,
+        config.clone(),
+        Arc::new(nonce),
+        Arc::new(read),
+    )
+    .await
+    .unwrap()
 }
 
 pub(crate) fn submission(org: &str, user: &str, text: &str) -> Submission {
@@ -108,7 +154,10 @@ pub(crate) fn submission(org: &str, user: &str, text: &str) -> Submission {
 }
 
 pub(crate) fn event(text: &str) -> AgentEvent {
-    AgentEvent { name: None, data: Bytes::from(format!("{{\"text\":\"{text}\"}}")) }
+    AgentEvent {
+        name: None,
+        data: Bytes::from(format!("{{\"text\":\"{text}\"}}")),
+    }
 }
 
 /// What a reader sees, in short.

@@ -46,7 +46,11 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         None => "none",
     };
     if store == "down" {
-        let detail = if verbose { format!("store: down; agent: {agent}") } else { "The store does not answer".to_owned() };
+        let detail = if verbose {
+            format!("store: down; agent: {agent}")
+        } else {
+            "The store does not answer".to_owned()
+        };
         return Err(Failure::new(Code::NotReady, detail));
     }
     let shown = |part| verbose.then_some(part);

@@ -40,6 +40,15 @@ impl Patience {
             None => Patience::IfIdle,
         }
     }
+
+    /// Which of the preferences was heeded, for `Preference-Applied`.
+    fn applied(self, preference: Preference) -> Option<HeaderValue> {
+        match self {
+            Patience::Within(wait) => HeaderValue::try_from(format!("wait={}", wait.as_secs())).ok(),
+            Patience::None if preference.respond_async => Some(HeaderValue::from_static("respond-async")),
+            Patience::None | Patience::IfIdle => None,
+        }
+    }
 }
 
 /// `POST /api/v1/message`.
@@ -62,7 +71,7 @@ pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Res
         Some(end) => ended(&submitted, &end)?,
         None => waiting(&app, &submitted).await?,
     };
-    if let Some(applied) = preference.applied().and_then(|text| HeaderValue::try_from(text).ok()) {
+    if let Some(applied) = patience.applied(preference) {
         response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);
     }
     Ok(response)
@@ -127,8 +136,7 @@ fn answer(
     position: Option<u64>,
     answer: Option<&Bytes>,
 ) -> Result<Response, Failure> {
-    let agent: ChatAnswer<'_> =
-        answer.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+    let agent: ChatAnswer<'_> = answer.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
     json(&MessageAnswer {
         status,
         message_id: &submitted.id.to_string(),

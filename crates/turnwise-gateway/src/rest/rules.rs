@@ -1,8 +1,6 @@
 //! The rules for single values from outside, and a list of what broke them.
 
-use crate::limits::{
-    AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX,
-};
+use crate::limits::{AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
@@ -13,7 +11,11 @@ use turnwise_api::{Field, FieldError};
 pub(crate) struct Errors(pub(crate) Vec<FieldError>);
 
 impl Errors {
-    pub(crate) fn add(&mut self, pointer: impl Into<Cow<'static, str>>, detail: impl Into<Cow<'static, str>>) {
+    pub(crate) fn add(
+        &mut self,
+        pointer: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) {
         self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     }
 

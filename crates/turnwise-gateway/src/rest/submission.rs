@@ -29,7 +29,8 @@ pub(crate) fn parse(body: &[u8], headers: &HeaderMap, caller: Caller<'_>) -> Res
         errors.add("/callback_url", "must be left out: answers cannot be posted to a URL yet");
     }
     if !errors.0.is_empty() {
-        let code = if callback && errors.0.len() == 1 { Code::CallbacksUnsupported } else { Code::InvalidContent };
+        let code =
+            if callback && errors.0.len() == 1 { Code::CallbacksUnsupported } else { Code::InvalidContent };
         return Err(Failure::invalid(code, errors.0));
     }
     if !caller.sees(request.org) {
@@ -116,7 +117,8 @@ fn request<'f>(fields: &'f MessageFields<'_>, chat: &Chat<'f>, errors: &mut Erro
     if !audio && is_text && message.trim().is_empty() {
         errors.add("/message", "must hold text that is not blank");
     }
-    for (pointer, field) in [("/audio_base64", &fields.audio_base64), ("/audio_format", &fields.audio_format)] {
+    for (pointer, field) in [("/audio_base64", &fields.audio_base64), ("/audio_format", &fields.audio_format)]
+    {
         if audio && *field == Field::Absent {
             errors.add(pointer, "is required when message_type is audio");
         }
@@ -167,7 +169,10 @@ fn forwarded(request: &ChatRequest<'_>, body_bytes: usize) -> Result<Bytes, Fail
         Failure::new(Code::Internal, "The message could not be written")
     })?;
     if json.len() > PAYLOAD_BYTES_MAX {
-        return Err(Failure::new(Code::BodyTooLarge, format!("A message has at most {PAYLOAD_BYTES_MAX} bytes")));
+        return Err(Failure::new(
+            Code::BodyTooLarge,
+            format!("A message has at most {PAYLOAD_BYTES_MAX} bytes"),
+        ));
     }
     Ok(Bytes::from(json))
 }
@@ -236,7 +241,8 @@ mod tests {
             assert_eq!(parsed(&format!("{{{GOOD}{extra}}}")).unwrap().conversation, expected, "{extra}");
         };
         let user = || Conversation::User { user: "u".into() };
-        let group = |thread: Option<&str>| Conversation::Group { chat: "g".into(), thread: thread.map(Into::into) };
+        let group =
+            |thread: Option<&str>| Conversation::Group { chat: "g".into(), thread: thread.map(Into::into) };
         check("", user());
         check(r#","chat_id":"g","thread_id":"t""#, user());
         check(r#","chat_type":"private","chat_id":"g""#, user());
@@ -250,7 +256,9 @@ mod tests {
         bad("{}", &["/message", "/client_id", "/user_id", "/org_id"]);
         bad("[]", &[""]);
         bad("\"a\"", &[""]);
-        let with = |extra: &str, pointers: &[&str]| refused(&format!("{{{GOOD},{extra}}}"), Code::InvalidContent, pointers);
+        let with = |extra: &str, pointers: &[&str]| {
+            refused(&format!("{{{GOOD},{extra}}}"), Code::InvalidContent, pointers)
+        };
         with(r#""user_id":"v""#, &["/user_id"]);
         with(r#""org":"p""#, &["/org"]);
         with(r#""message_type":"video""#, &["/message_type"]);
@@ -263,12 +271,22 @@ mod tests {
         with(r#""addressed_to_bot":"yes""#, &["/addressed_to_bot"]);
         with(r#""client_message_id":"""#, &["/client_message_id"]);
         with(r#""callback_url":5"#, &["/callback_url"]);
-        refused(&format!(r#"{{{GOOD},"callback_url":"https://a.example/"}}"#), Code::CallbacksUnsupported, &["/callback_url"]);
+        refused(
+            &format!(r#"{{{GOOD},"callback_url":"https://a.example/"}}"#),
+            Code::CallbacksUnsupported,
+            &["/callback_url"],
+        );
         for message in ["\"\"", "\" \\n\\u2003\"", "null"] {
-            bad(&format!(r#"{{"user_id":"u","org_id":"o","client_id":"web","message":{message}}}"#), &["/message"]);
+            bad(
+                &format!(r#"{{"user_id":"u","org_id":"o","client_id":"web","message":{message}}}"#),
+                &["/message"],
+            );
         }
         bad(r#"{"user_id":"u","org_id":"o","client_id":"web","message":5}"#, &["/message"]);
-        bad(r#"{"user_id":"a\nb","org_id":"","client_id":"Web","message":"x"}"#, &["/client_id", "/user_id", "/org_id"]);
+        bad(
+            r#"{"user_id":"a\nb","org_id":"","client_id":"Web","message":"x"}"#,
+            &["/client_id", "/user_id", "/org_id"],
+        );
     }
 
     #[test]

@@ -12,7 +12,12 @@ const OWN_NAMES: [&str; 7] = ["queued", "processing", "position", "gap", "done",
 const DEFAULT_NAME: &str = "message";
 
 /// One of the broker's own events; `data` is JSON of one line.
-pub(crate) fn own_event(out: &mut BytesMut, id: Option<&dyn Display>, name: &'static str, data: fmt::Arguments<'_>) {
+pub(crate) fn own_event(
+    out: &mut BytesMut,
+    id: Option<&dyn Display>,
+    name: &'static str,
+    data: fmt::Arguments<'_>,
+) {
     begin(out, id, name);
     out.put_slice(b"data: ");
     write(out, data);

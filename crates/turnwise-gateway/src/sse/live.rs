@@ -159,7 +159,8 @@ mod tests {
 
     #[tokio::test]
     async fn events_that_are_there_share_a_chunk_and_nothing_follows_the_last() {
-        let error = TurnError { code: "agent_timeout".to_owned(), status: 504, detail: "a \"b\"\n".to_owned() };
+        let error =
+            TurnError { code: "agent_timeout".to_owned(), status: 504, detail: "a \"b\"\n".to_owned() };
         let position = "1-2".parse().expect("a position in its own form");
         let events = [TurnEvent::Queued, TurnEvent::Error { position, error }, TurnEvent::Queued];
         let stream = futures_util::stream::iter(events.map(Ok));
@@ -168,7 +169,10 @@ mod tests {
         let first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
         let text = String::from_utf8(first.unwrap_or_default().to_vec()).unwrap_or_default();
         assert!(text.starts_with("retry: 2000\n\nevent: queued\ndata: {\"message_id\":\""), "{text}");
-        assert!(text.contains("event: error\ndata: {\"error\":\"a \\\"b\\\"\\n\",\"code\":\"agent_timeout\""), "{text}");
+        assert!(
+            text.contains("event: error\ndata: {\"error\":\"a \\\"b\\\"\\n\",\"code\":\"agent_timeout\""),
+            "{text}"
+        );
         assert!(text.ends_with("}\n\n"));
         assert!(body.frame().await.is_none());
     }

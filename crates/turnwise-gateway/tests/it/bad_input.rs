@@ -17,8 +17,20 @@ async fn bodies_that_are_not_json_or_not_announced_as_it() {
     check(post("{"), 400, "not_json", "line 1, column 1").await;
     check(post(""), 400, "not_json", "").await;
     check(post("user_id=u"), 400, "not_json", "").await;
-    check(post(&body("x")).header("Content-Type", "text/plain"), 415, "unsupported_media_type", "application/json").await;
-    check(post(&body("x")).header("Content-Type", "application/x-www-form-urlencoded"), 415, "unsupported_media_type", "").await;
+    check(
+        post(&body("x")).header("Content-Type", "text/plain"),
+        415,
+        "unsupported_media_type",
+        "application/json",
+    )
+    .await;
+    check(
+        post(&body("x")).header("Content-Type", "application/x-www-form-urlencoded"),
+        415,
+        "unsupported_media_type",
+        "",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -46,12 +58,25 @@ async fn content_that_breaks_a_rule() {
     check(post(&body(" ")), 422, "invalid_content", "/message").await;
     check(post(&body("x").replace("web", "Web")), 422, "invalid_content", "/client_id").await;
     check(post(&body("x").replace("\"u\"", "\"u\\n\"")), 422, "invalid_content", "/user_id").await;
-    check(post(&body("x").replace("{", "{\"message\":\"y\",")), 422, "invalid_content", "must not be given twice").await;
+    check(
+        post(&body("x").replace("{", "{\"message\":\"y\",")),
+        422,
+        "invalid_content",
+        "must not be given twice",
+    )
+    .await;
     let callback = body("x").replace("{", "{\"callback_url\":\"https://example.org/\",");
     check(post(&callback), 422, "callbacks_unsupported", "/callback_url").await;
-    let audio = body("").replace("{", "{\"message_type\":\"audio\",\"audio_base64\":\"!\",\"audio_format\":\"ogg\",");
+    let audio =
+        body("").replace("{", "{\"message_type\":\"audio\",\"audio_base64\":\"!\",\"audio_format\":\"ogg\",");
     check(post(&audio), 422, "invalid_content", "/audio_base64").await;
-    check(post(&body("x")).header("Idempotency-Key", &"k".repeat(257)), 422, "invalid_content", "Idempotency-Key").await;
+    check(
+        post(&body("x")).header("Idempotency-Key", &"k".repeat(257)),
+        422,
+        "invalid_content",
+        "Idempotency-Key",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -64,11 +89,9 @@ async fn routes_and_methods_that_are_not_there() {
     check(get("/api/v1/stream?user_id=u"), 422, "invalid_content", "?message_id").await;
     check(get("/api/v1/stream?user_id=u&message_id=x"), 404, "not_found", "").await;
     check(get("/health?api_key=secret"), 400, "key_in_query", "").await;
-    for (path, allow) in [
-        ("/api/v1/message", "POST"),
-        ("/api/v1/stream", "GET,HEAD"),
-        ("/health", "GET,HEAD"),
-    ] {
+    for (path, allow) in
+        [("/api/v1/message", "POST"), ("/api/v1/stream", "GET,HEAD"), ("/health", "GET,HEAD")]
+    {
         let node = node(|_| {}).await;
         let reply = node.send(&call("PATCH", path)).await;
         reply.assert_problem(405, "method_not_allowed");

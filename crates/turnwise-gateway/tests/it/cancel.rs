@@ -21,7 +21,10 @@ async fn a_turn_shows_where_it_is() {
     let view = async || node.send(&get(&path)).await.json();
     let ids = json!({"org_id":"o","user_id":"u","client_id":"web"});
     check(&view().await, &ids);
-    check(&view().await, &json!({"status":"queued","position":1,"attempts":0,"started_at":null,"answer":null}));
+    check(
+        &view().await,
+        &json!({"status":"queued","position":1,"attempts":0,"started_at":null,"answer":null}),
+    );
     let turn = node.claim().await;
     check(&view().await, &json!({"status":"processing","position":1,"attempts":1,"finished_at":null}));
     node.finish(&turn, answered("yes")).await;

@@ -89,6 +89,7 @@ impl Node {
 
 /// Answered with these texts.
 pub(crate) fn answered(text: &str) -> TurnOutcome {
-    let answer = format!(r#"{{"responses":["{text}"],"response_language":"en","voice_audio_base64":null,"more":1}}"#);
+    let answer =
+        format!(r#"{{"responses":["{text}"],"response_language":"en","voice_audio_base64":null,"more":1}}"#);
     TurnOutcome::Completed { answer: Some(Bytes::from(answer)), unsaved: Vec::new() }
 }

@@ -42,7 +42,10 @@ async fn check(row: Row) -> Reply {
         }
         let turn = node.claim().await;
         let sent: Value = serde_json::from_slice(&turn.request).unwrap();
-        assert_eq!(sent, json!({"client_id":"web","user_id":"u","message":"hi","message_type":"text","org":"o"}));
+        assert_eq!(
+            sent,
+            json!({"client_id":"web","user_id":"u","message":"hi","message_type":"text","org":"o"})
+        );
         node.finish(&turn, outcome).await;
     }
     let reply = reply.await.unwrap();
@@ -55,8 +58,14 @@ async fn check(row: Row) -> Reply {
     if reply.status == 200 {
         let keys: Vec<_> = answer.as_object().unwrap().keys().cloned().collect();
         let mut all = [
-            "status", "message_id", "queue_position", "responses", "response_language",
-            "voice_audio_base64", "position", "expires_at",
+            "status",
+            "message_id",
+            "queue_position",
+            "responses",
+            "response_language",
+            "voice_audio_base64",
+            "position",
+            "expires_at",
         ];
         all.sort_unstable();
         assert_eq!(keys, all);
@@ -103,7 +112,9 @@ async fn a_failing_agent_has_its_status() {
         reply.assert_problem(turn_status, code);
         assert_eq!(reply.header("retry-after"), None);
     }
-    check(row(Some(TurnOutcome::Cancelled), 409, json!({"code":"cancelled"}))).await.assert_problem(409, "cancelled");
+    check(row(Some(TurnOutcome::Cancelled), 409, json!({"code":"cancelled"})))
+        .await
+        .assert_problem(409, "cancelled");
 }
 
 #[tokio::test]
@@ -122,7 +133,9 @@ async fn busy_is_queued_or_waited_for() {
     check(Row { busy: true, prefer: "respond-async", ..row(None, 200, queued(2)) }).await;
     check(Row { busy: true, prefer: "wait=1", ..row(None, 200, queued(2)) }).await;
     let completed = json!({"status":"completed","responses":["2"]});
-    let reply = check(Row { busy: true, prefer: "wait=60", ..row(Some(answered("2")), 200, completed.clone()) }).await;
+    let reply =
+        check(Row { busy: true, prefer: "wait=60", ..row(Some(answered("2")), 200, completed.clone()) })
+            .await;
     assert_eq!(reply.header("preference-applied"), Some("wait=60"));
     check(Row { async_default: true, prefer: "wait=60", ..row(Some(answered("2")), 200, completed) }).await;
 }
@@ -188,7 +201,9 @@ async fn a_client_that_leaves_changes_nothing() {
 async fn groups_queue_by_chat_and_users_by_org() {
     let node = node(|_| {}).await;
     let group = |user: &str, chat: &str| {
-        format!(r#"{{"user_id":"{user}","org":"o","client_id":"web","message":"x","chat_type":"group","chat_id":"{chat}"}}"#)
+        format!(
+            r#"{{"user_id":"{user}","org":"o","client_id":"web","message":"x","chat_type":"group","chat_id":"{chat}"}}"#
+        )
     };
     let position = async |json: String| {
         node.send(&post(&json).header("Prefer", "respond-async")).await.json()["position"].as_u64().unwrap()

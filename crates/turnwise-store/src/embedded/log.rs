@@ -39,10 +39,13 @@ pub(super) enum Sync {
 /// Gives a batch to a commit, one write after another.
 pub(super) type Batch<'a> = &'a mut dyn FnMut(&mut dyn FnMut(Write<'_>));
 
+/// Records with their tables and keys.
+pub(super) type Records<'a> = Box<dyn Iterator<Item = Result<(Table, u64, Bytes)>> + 'a>;
+
 /// A durable, ordered set of records.
 pub(super) trait DurableLog: Send {
     /// All records, table by table.
-    fn scan<'a>(&'a self) -> Result<Box<dyn Iterator<Item = Result<(Table, u64, Bytes)>> + 'a>>;
+    fn scan(&self) -> Result<Records<'_>>;
     /// One record.
     fn read(&self, table: Table, key: u64) -> Result<Option<Bytes>>;
     /// All of the batch or nothing.
@@ -221,7 +224,7 @@ fn unreadable(error: impl Into<redb::Error>) -> StoreError {
 }
 
 impl DurableLog for RedbLog {
-    fn scan<'a>(&'a self) -> Result<Box<dyn Iterator<Item = Result<(Table, u64, Bytes)>> + 'a>> {
+    fn scan(&self) -> Result<Records<'_>> {
         let reader = self.begin_read().map_err(unreadable)?;
         let mut tables = Vec::new();
         self.live_bytes.set(0);

@@ -34,10 +34,8 @@ impl Space {
         let Ok(disk) = rustix::fs::statvfs(&self.folder) else { return Room::UNLIMITED };
         let total = disk.f_blocks.saturating_mul(disk.f_frsize);
         let reserve = self.reserve_max.min(total / RESERVE_PART);
-        let mut free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < reserve {
-            free = free.saturating_add(self.reusable(live_bytes));
-        }
+        let unused = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = unused.saturating_add(self.reusable(live_bytes));
         Room { free, reserve }
     }
 

@@ -122,7 +122,7 @@ impl Actor {
                 Err(failure) => return vec![format!("{label}: {} {}", failure.title, failure.detail)],
             };
             self.note(number, &event, started.elapsed());
-            if !event.id.is_empty() {
+            if is_kept(&event) {
                 kept.push(event);
             }
             if is_to_leave && kept.len() > LEAVES_AFTER {
@@ -178,8 +178,8 @@ impl Actor {
         let mut again = Vec::new();
         loop {
             match stream.next().await {
-                Ok(Some(event)) if event.id.is_empty() => {}
-                Ok(Some(event)) => again.push(event),
+                Ok(Some(event)) if is_kept(&event) => again.push(event),
+                Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(failure) => return vec![format!("{label}: cannot be read again: {}", failure.title)],
             }
@@ -191,6 +191,11 @@ impl Actor {
             vec![format!("{} {label}: the resumed stream differs from a fresh reading", self.user_name)]
         }
     }
+}
+
+/// Part of the stored answer. That work began may be told early, without a place, so it is not compared.
+fn is_kept(event: &SseEvent) -> bool {
+    !event.id.is_empty() && event.event != "processing"
 }
 
 fn error_code(data: &str) -> String {

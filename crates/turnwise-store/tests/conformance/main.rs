@@ -1,0 +1,75 @@
+//! Every clause of `docs/semantics.md` on every engine of this crate, and
+//! random histories against the naive model.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod engines;
+mod power_cut;
+
+use engines::{Folder, Memory, PowerCut};
+use std::io::Write as _;
+use turnwise_testkit::report::{Table, check, named};
+use turnwise_testkit::{Harness, model};
+
+/// Columns of the table.
+const ENGINES: usize = 3;
+static TABLE: Table = Table::new();
+
+fn holds(clause: &str, harness: &dyn Harness) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let verdict = runtime.block_on(check(named(clause).expect("a clause of this name"), harness));
+    if let Some(table) = TABLE.enter(clause, harness.name(), verdict.is_ok(), ENGINES) {
+        // Past the capture of test output: the table is what this run is for.
+        let _ = std::io::stderr().write_all(format!("\n{table}\n").as_bytes());
+    }
+    if let Err(broken) = verdict {
+        panic!("{clause} is broken on {}: {broken}", harness.name());
+    }
+}
+
+macro_rules! clauses {
+    ([$harness:expr] $($file:ident $name:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            holds(stringify!($name), &$harness);
+        })*
+    };
+}
+
+mod memory {
+    use super::*;
+    turnwise_testkit::for_each_clause!(clauses, Memory::default());
+}
+
+mod embedded {
+    use super::*;
+    turnwise_testkit::for_each_clause!(clauses, Folder::default());
+}
+
+mod power_cuts {
+    use super::*;
+    turnwise_testkit::for_each_clause!(clauses, PowerCut::default());
+}
+
+fn histories(harness: &dyn Harness, count: u64, steps: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match runtime.block_on(model::run(harness, count, steps)) {
+        Ok(reached) => println!("{}: {reached:?}", harness.name()),
+        Err(broken) => panic!("{broken}"),
+    }
+}
+
+#[test]
+fn model_agrees_with_memory() {
+    histories(&Memory::default(), 300, 120);
+}
+
+#[test]
+fn model_agrees_with_embedded() {
+    histories(&Folder::default(), 10, 80);
+}
+
+#[test]
+fn model_agrees_with_embedded_over_power_cuts() {
+    histories(&PowerCut::default(), 120, 100);
+}

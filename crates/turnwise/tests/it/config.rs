@@ -1,0 +1,87 @@
+//! Configuration errors as a user meets them, and the generated files.
+
+use crate::support::{json_lines, run, serve, turnwise};
+use std::path::Path;
+
+#[tokio::test]
+async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
+    for (env, says) in [
+        (("TURNWISE_DATADIR", "x"), "did you mean TURNWISE_DATA_DIR?"),
+        (("REDIS_URL", "redis://:hunter2@h"), "TURNWISE_STORE=embedded"),
+        (("TURNWISE_STORE", "postgres://h"), "not built into this version"),
+        (("HOST", "0.0.0.0"), "--insecure-no-auth"),
+        (("PORT", "many"), "http.port"),
+        (("WORKER_BASE_URL", "https://h"), "http"),
+        (("LOG_LEVEL", "a=b=c"), "INFO"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(turnwise(folder.path()).arg("serve").env(env.0, env.1)).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{env:?}: {text}");
+        assert!(text.contains(says), "{env:?}: {text}");
+        assert!(!text.contains("hunter2"));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_key_in_the_file_names_the_nearest() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("turnwise.toml"), "[agent]\nbaseurl = 'http://h'\n").unwrap();
+    let output = run(turnwise(folder.path()).args(["config", "check", "--json"])).await;
+    assert_eq!(output.status.code(), Some(2));
+    let error = &json_lines(&output.stderr)[0]["error"];
+    assert!(error["hint"].as_str().unwrap().contains("agent.base_url"), "{error}");
+}
+
+#[tokio::test]
+async fn secrets_are_masked() {
+    let folder = tempfile::tempdir().unwrap();
+    for json in [&["config", "show"][..], &["config", "show", "--json"]] {
+        let output = run(turnwise(folder.path()).args(json).env("BROKER_API_KEY", "hunter2")).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("********") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_example_environment_is_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(turnwise(folder.path()).args(["config", "reference", "--env"])).await;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.env.example");
+    let file = std::fs::read_to_string(path).unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        file,
+        "write it anew: turnwise config reference --env > .env.example"
+    );
+}
+
+#[tokio::test]
+async fn a_new_key_opens_the_server_and_no_other_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(turnwise(folder.path()).args(["keys", "new", "--id", "it", "--json"])).await;
+    let made = &json_lines(&output.stdout)[0];
+    std::fs::write(folder.path().join("turnwise.toml"), made["toml"].as_str().unwrap()).unwrap();
+    let server = serve(folder.path(), 0, None, &[]).await;
+    assert_eq!(server.ready["keys"], 1);
+    for (key, status) in [(None, 401), (Some("wrong"), 403), (made["key"].as_str(), 200)] {
+        let mut conn = turnwise_mock::Conn::new(server.url());
+        if let Some(key) = key {
+            conn = conn.with_header("x-api-key", key);
+        }
+        assert_eq!(conn.get("/api/v1/queue/alice").await.unwrap().status, status, "{key:?}");
+    }
+    assert_eq!(server.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_taken_default_port_is_shifted_and_a_chosen_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(turnwise(folder.path()).args(["serve", "--port", &port])).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("--port"), "{text}");
+}

@@ -1,0 +1,87 @@
+//! `--json` on every command, found by walking the help of the binary itself.
+
+use crate::support::{Running, json_lines, run, serve, turnwise};
+use std::path::Path;
+
+/// Arguments with which a command can be run; a new command needs a line here.
+fn arguments(command: &[String], url: &str) -> Vec<String> {
+    let words: &[&str] = match command.join(" ").as_str() {
+        "send" => &["--user", "alice", "hello", "--url", url],
+        "demo" => &["--duration", "1", "--seed", "1"],
+        "bench turns" => &["--seconds", "1", "--clients", "4"],
+        "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
+        "agent mock" => &["--listen", "127.0.0.1:0"],
+        "keys new" | "config check" | "config show" | "config reference" | "version" => &[],
+        other => panic!("add arguments for `turnwise {other}`"),
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Every command that has no commands below it.
+async fn leaves(folder: &Path) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut open = vec![Vec::new()];
+    while let Some(path) = open.pop() {
+        let output = run(turnwise(folder).args(&path).arg("--help")).await;
+        let help = String::from_utf8(output.stdout).unwrap();
+        let below: Vec<String> = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .map(str::to_owned)
+            .collect();
+        if below.is_empty() {
+            found.push(path);
+            continue;
+        }
+        open.extend(below.into_iter().map(|name| path.iter().cloned().chain([name]).collect()));
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_command_prints_json_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = turnwise_mock::FakeAgent::start(([127, 0, 0, 1], 0).into(), Default::default()).await.unwrap();
+    let server = serve(folder.path(), 0, Some(&agent.base_url()), &[]).await;
+    let leaves = leaves(folder.path()).await;
+    assert!(leaves.len() >= 10, "{leaves:?}");
+    for leaf in leaves {
+        let mut command = turnwise(folder.path());
+        command.args(&leaf).arg("--json").args(arguments(&leaf, server.url()));
+        if matches!(leaf.join(" ").as_str(), "serve" | "agent mock") {
+            let running = Running::start(&mut command).await;
+            assert_eq!(running.ready["ready"], true, "{leaf:?}");
+            assert_eq!(running.terminate().await, Some(0), "{leaf:?}");
+            continue;
+        }
+        let output = run(&mut command).await;
+        assert!(output.status.success(), "{leaf:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!json_lines(&output.stdout).is_empty(), "{leaf:?}");
+    }
+}
+
+#[tokio::test]
+async fn failures_are_json_too_and_have_their_exit_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path(), 0, None, &[("BROKER_API_KEY", "k")]).await;
+    let url = server.url();
+    for (arguments, code) in [
+        (vec!["nonsense"], 2),
+        (vec!["send", "--user", "a", "x", "--url", "ftp://h"], 2),
+        (vec!["send", "--user", "a", "x", "--url", url], 4),
+        (vec!["send", "--user", "a", "x", "--url", url, "--key", "wrong"], 4),
+        (vec!["send", "--user", "a", " ", "--url", url, "--key", "k"], 2),
+        (vec!["send", "--user", "a", "x", "--url", "http://127.0.0.1:1"], 6),
+    ] {
+        let output = run(turnwise(folder.path()).args(&arguments).arg("--json")).await;
+        let lines = json_lines(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {lines:?}");
+        assert_eq!(lines[0]["error"]["exit_code"], code);
+        let title = lines[0]["error"]["title"].as_str().unwrap();
+        assert!(!title.is_empty(), "{arguments:?}");
+    }
+}

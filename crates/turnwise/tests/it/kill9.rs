@@ -1,0 +1,234 @@
+//! Kills the server again and again under load: nothing that was acknowledged
+//! is lost, nothing runs twice or out of order, and queues move again with no
+//! new request.
+
+use crate::support::{ORG, Running, serve, submit};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use turnwise_mock::{
+    AgentConfig, Call, CallOutcome, Conn, FakeAgent, HistoryChecker, Terminal, TurnReceipt, conversation_of_user,
+};
+
+/// Kills that count.
+const CYCLES: u32 = 25;
+/// Kills that may miss what they should hit.
+const INVALID_MAX: u32 = 50;
+/// Users, each with two clients that write at once.
+const USERS: usize = 6;
+/// After a restart everything is over by then.
+const DRAIN_MAX: Duration = Duration::from_secs(35);
+/// The agent must be idle so long before what is left is read.
+const IDLE: Duration = Duration::from_millis(400);
+
+#[derive(Clone)]
+struct Sent {
+    user: String,
+    text: String,
+    client_message_id: String,
+    sent: u64,
+}
+
+/// What the clients know.
+#[derive(Default)]
+struct History {
+    counter: AtomicU64,
+    next_message: AtomicU64,
+    outstanding: AtomicU64,
+    stop: AtomicBool,
+    accepted: Mutex<Vec<TurnReceipt>>,
+    unanswered: Mutex<Vec<Sent>>,
+}
+
+impl History {
+    fn tick(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::SeqCst)
+    }
+
+    async fn accept(&self, sent: &Sent, body: &Value) {
+        self.accepted.lock().await.push(TurnReceipt {
+            message_id: body["message_id"].as_str().unwrap().to_owned(),
+            conversation: conversation_of_user(ORG, &sent.user),
+            sent: sent.sent,
+            accepted: self.tick(),
+            ends: Vec::new(),
+        });
+    }
+}
+
+/// Writes until the server is gone. Half of its messages are streamed in parts.
+async fn client(history: Arc<History>, url: String, user: String) {
+    let mut conn = Conn::new(&url);
+    while !history.stop.load(Ordering::SeqCst) {
+        let number = history.next_message.fetch_add(1, Ordering::SeqCst);
+        let parts = if number.is_multiple_of(2) { " [[events=0]]" } else { " [[events=3 gap=10]]" };
+        let sent = Sent {
+            user: user.clone(),
+            text: format!("message {number}{parts}"),
+            client_message_id: format!("m{number}"),
+            sent: history.tick(),
+        };
+        history.outstanding.fetch_add(1, Ordering::SeqCst);
+        let answer = submit(&mut conn, &sent.user, &sent.text, Some(&sent.client_message_id)).await;
+        history.outstanding.fetch_sub(1, Ordering::SeqCst);
+        match answer {
+            Ok((200, body)) => history.accept(&sent, &body).await,
+            Ok((429, _)) => tokio::time::sleep(Duration::from_millis(15)).await,
+            Ok((status, body)) => panic!("{status}: {body}"),
+            Err(_) => {
+                history.unanswered.lock().await.push(sent);
+                return;
+            }
+        }
+    }
+}
+
+/// One run of load that ends with a kill; true if the kill hit what it should.
+async fn load_and_kill(server: &mut Running, agent: &FakeAgent, history: &Arc<History>, cycle: u32) -> bool {
+    let unanswered_before = history.unanswered.lock().await.len();
+    let mut clients = JoinSet::new();
+    for user in 0..USERS {
+        for _ in 0..2 {
+            let name = format!("user-{user}");
+            clients.spawn(client(Arc::clone(history), server.url().to_owned(), name));
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(40 + u64::from(cycle % 7) * 23)).await;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) {
+        let in_flight = agent.journal().stats().in_flight;
+        if in_flight > 0 && history.outstanding.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let in_flight = agent.journal().stats().in_flight;
+    server.kill().await;
+    history.stop.store(true, Ordering::SeqCst);
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    history.stop.store(false, Ordering::SeqCst);
+    let unanswered = history.unanswered.lock().await.len() - unanswered_before;
+    in_flight > 0 && unanswered > 0
+}
+
+/// Waits, without a request, until the agent has seen the end of all that was accepted.
+async fn drained(agent: &FakeAgent, history: &History) -> Duration {
+    let started = Instant::now();
+    let accepted: Vec<String> =
+        history.accepted.lock().await.iter().map(|receipt| receipt.message_id.clone()).collect();
+    let mut idle_since = Instant::now();
+    let mut calls_before = 0;
+    loop {
+        let stats = agent.journal().stats();
+        if stats.in_flight > 0 || stats.calls != calls_before {
+            calls_before = stats.calls;
+            idle_since = Instant::now();
+        }
+        if idle_since.elapsed() > IDLE {
+            let answered = answered(&agent.journal().calls());
+            let open = accepted.iter().filter(|id| !answered.contains(id.as_str())).count();
+            // What is left was interrupted in the middle of its answer, or is stuck: the caller reads which.
+            if open == 0 || idle_since.elapsed() > Duration::from_secs(2) && all_were_called(agent, &accepted) {
+                return started.elapsed().saturating_sub(idle_since.elapsed());
+            }
+        }
+        assert!(started.elapsed() < DRAIN_MAX, "not drained after {DRAIN_MAX:?} with no new request");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn answered(calls: &[Call]) -> HashSet<String> {
+    let answered = calls.iter().filter(|call| call.outcome == Some(CallOutcome::Answered));
+    answered.map(|call| call.message_id.clone()).collect()
+}
+
+fn all_were_called(agent: &FakeAgent, accepted: &[String]) -> bool {
+    let calls = agent.journal().calls();
+    let called: HashSet<&str> = calls.iter().map(|call| call.message_id.as_str()).collect();
+    accepted.iter().all(|id| called.contains(id.as_str()))
+}
+
+/// Sends again what had no answer: it is the same turn if it was stored, a new one if not.
+async fn repeat_unanswered(url: &str, history: &History) {
+    let unanswered = std::mem::take(&mut *history.unanswered.lock().await);
+    let mut conn = Conn::new(url);
+    for sent in unanswered {
+        loop {
+            let (status, body) =
+                submit(&mut conn, &sent.user, &sent.text, Some(&sent.client_message_id)).await.unwrap();
+            if status == 429 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            assert_eq!(status, 200, "{body}");
+            history.accept(&sent, &body).await;
+            break;
+        }
+    }
+}
+
+/// What the server says now about every accepted turn.
+async fn read_ends(url: &str, history: &History) -> HashMap<String, u64> {
+    let mut conn = Conn::new(url);
+    let mut counts = HashMap::new();
+    for receipt in history.accepted.lock().await.iter_mut().filter(|receipt| receipt.ends.is_empty()) {
+        let answer = conn.get(&format!("/api/v1/message/{}", receipt.message_id)).await.unwrap();
+        let turn: Value = answer.json().unwrap();
+        let state = turn["status"].as_str().unwrap_or("none").to_owned();
+        match state.as_str() {
+            "completed" => receipt.ends.push(Terminal::Completed),
+            "failed" => {
+                assert_eq!(turn["error"]["code"], "answer_interrupted", "{turn}");
+                receipt.ends.push(Terminal::Failed);
+            }
+            _ => panic!("{} is not over: {turn}", receipt.message_id),
+        }
+        *counts.entry(state).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_over_25_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = AgentConfig { delay_ms: 10, delay_spread_ms: 30, ..AgentConfig::default() };
+    let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), config).await.unwrap();
+    let env = [("TURNWISE_CONVERSATION_DEPTH_MAX", "12")];
+    let history = Arc::new(History::default());
+    let mut server = serve(folder.path(), 0, Some(&agent.base_url()), &env).await;
+    let port = u16::try_from(server.ready["port"].as_u64().unwrap()).unwrap();
+    let (mut valid, mut invalid, mut slowest) = (0, 0, Duration::ZERO);
+    let mut states: HashMap<String, u64> = HashMap::new();
+    while valid < CYCLES {
+        match load_and_kill(&mut server, &agent, &history, valid + invalid).await {
+            true => valid += 1,
+            false => invalid += 1,
+        }
+        assert!(invalid <= INVALID_MAX, "the kills do not hit anything");
+        server = serve(folder.path(), port, Some(&agent.base_url()), &env).await;
+        slowest = slowest.max(drained(&agent, &history).await);
+        for (state, count) in read_ends(server.url(), &history).await {
+            *states.entry(state).or_default() += count;
+        }
+        repeat_unanswered(server.url(), &history).await;
+        drained(&agent, &history).await;
+        read_ends(server.url(), &history).await;
+    }
+    let mut checker = HistoryChecker::new().with_declared_reruns();
+    checker.add_calls(agent.journal().calls());
+    checker.add_receipts(history.accepted.lock().await.iter().cloned());
+    let verdict = checker.check();
+    assert!(verdict.is_clean(), "{:#?}", verdict.violations);
+    assert!(verdict.receipts > 100, "too little happened: {}", verdict.receipts);
+    println!(
+        "{valid} kills ({invalid} missed), {} turns, {} calls, {states:?}, slowest drain {slowest:?}",
+        verdict.receipts, verdict.calls
+    );
+    assert_eq!(server.terminate().await, Some(0));
+}
