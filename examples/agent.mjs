@@ -2,6 +2,7 @@
 import { createServer } from "node:http";
 
 createServer(async (request, response) => {
+  if (request.method === "GET") return response.end(); // /health: Turnwise asks whether the agent is up
   const chat = JSON.parse(Buffer.concat(await request.toArray()));
   const answer = { responses: [`You said: ${chat.message}`], response_language: "en" };
   if (request.url !== "/api/v1/chat/stream") {

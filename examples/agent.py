@@ -3,6 +3,10 @@ import json, os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Agent(BaseHTTPRequestHandler):
+    def do_GET(self):  # /health: Turnwise asks whether the agent is up
+        self.send_response(200)
+        self.end_headers()
+
     def do_POST(self):
         chat = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = {"responses": [f"You said: {chat['message']}"], "response_language": "en"}

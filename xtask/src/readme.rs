@@ -31,9 +31,8 @@ struct Block {
 /// # Errors
 /// When a server does not start, a block fails, or it does not print what it should.
 pub fn run(root: &Path, turnwise: &Path) -> Result<()> {
-    let turnwise = turnwise
-        .canonicalize()
-        .with_context(|| format!("no program at {}", turnwise.display()))?;
+    let turnwise =
+        turnwise.canonicalize().with_context(|| format!("no program at {}", turnwise.display()))?;
     let text = fs::read_to_string(root.join("README.md")).context("reading README.md")?;
     let blocks = blocks(&text)?;
     ensure!(!blocks.is_empty(), "README.md marks no block as runnable");
@@ -41,11 +40,9 @@ pub fn run(root: &Path, turnwise: &Path) -> Result<()> {
     for (program, file) in [("python3", "agent.py"), ("node", "agent.mjs")] {
         let port = free_port()?;
         let mut command = Command::new(program);
-        command
-            .arg(root.join("examples").join(file))
-            .env("PORT", port.to_string());
-        let _agent = Running::start(&mut command, port)
-            .with_context(|| format!("starting examples/{file}"))?;
+        command.arg(root.join("examples").join(file)).env("PORT", port.to_string());
+        let _agent =
+            Running::start(&mut command, port).with_context(|| format!("starting examples/{file}"))?;
         run_all(&blocks, &turnwise, file, Some(port))?;
     }
     Ok(())
@@ -53,25 +50,17 @@ pub fn run(root: &Path, turnwise: &Path) -> Result<()> {
 
 fn run_all(blocks: &[Block], turnwise: &Path, agent: &str, agent_port: Option<u16>) -> Result<()> {
     let port = free_port()?;
-    let folder =
-        std::env::temp_dir().join(format!("turnwise-readme-{}-{port}", std::process::id()));
-    fs::create_dir_all(&folder)?;
+    let scratch = Scratch::new(port)?;
+    let folder = scratch.0.as_path();
     let mut command = Command::new(turnwise);
-    command
-        .arg("serve")
-        .env("PORT", port.to_string())
-        .env("TURNWISE_STORE", "memory")
-        .current_dir(folder);
+    command.arg("serve").env("PORT", port.to_string()).env("TURNWISE_STORE", "memory").current_dir(folder);
     match agent_port {
-        Some(agent_port) => {
-            command.env("WORKER_BASE_URL", format!("http://127.0.0.1:{agent_port}"))
-        }
+        Some(agent_port) => command.env("WORKER_BASE_URL", format!("http://127.0.0.1:{agent_port}")),
         None => command.arg("--mock-agent"),
     };
     let _server = Running::start(&mut command, port).context("starting turnwise serve")?;
     for block in blocks {
-        run_block(block, folder, port)
-            .with_context(|| format!("the {} block with {agent}", block.kind))?;
+        run_block(block, folder, port).with_context(|| format!("the {} block with {agent}", block.kind))?;
         println!("readme: {} with {agent}: ok", block.kind);
     }
     Ok(())
@@ -85,27 +74,12 @@ fn run_block(block: &Block, folder: &Path, port: u16) -> Result<()> {
         other => bail!("no program known for {other}"),
     };
     let path: PathBuf = folder.join(file);
-    fs::write(
-        &path,
-        block.text.replace(WRITTEN, &format!("127.0.0.1:{port}")),
-    )?;
-    let output = Command::new("timeout")
-        .arg(BLOCK_SECONDS_MAX)
-        .arg(program)
-        .arg(&path)
-        .output()?;
+    fs::write(&path, block.text.replace(WRITTEN, &format!("127.0.0.1:{port}")))?;
+    let output = Command::new("timeout").arg(BLOCK_SECONDS_MAX).arg(program).arg(&path).output()?;
     let shown = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "ended with {}:\n{shown}{errors}",
-        output.status
-    );
-    ensure!(
-        shown.contains(&block.shows),
-        "did not print `{}`:\n{shown}{errors}",
-        block.shows
-    );
+    ensure!(output.status.success(), "ended with {}:\n{shown}{errors}", output.status);
+    ensure!(shown.contains(&block.shows), "did not print `{}`:\n{shown}{errors}", block.shows);
     Ok(())
 }
 
@@ -113,34 +87,18 @@ fn run_block(block: &Block, folder: &Path, port: u16) -> Result<()> {
 fn blocks(text: &str) -> Result<Vec<Block>> {
     let mut found = Vec::new();
     for part in text.split("<!-- run: ").skip(1) {
-        let (head, rest) = part
-            .split_once(" -->\n")
-            .context("a run mark is not closed")?;
-        let (kind, shows) = head
-            .split_once(", shows: ")
-            .context("a run mark says what it shows")?;
-        let (_, fenced) = rest
-            .split_once("```")
-            .context("a run mark stands before a fenced block")?;
-        let (_, fenced) = fenced
-            .split_once('\n')
-            .context("a fenced block has lines")?;
-        let (text, _) = fenced
-            .split_once("\n```")
-            .context("a fenced block is closed")?;
-        found.push(Block {
-            kind: kind.to_owned(),
-            shows: shows.to_owned(),
-            text: format!("{text}\n"),
-        });
+        let (head, rest) = part.split_once(" -->\n").context("a run mark is not closed")?;
+        let (kind, shows) = head.split_once(", shows: ").context("a run mark says what it shows")?;
+        let (_, fenced) = rest.split_once("```").context("a run mark stands before a fenced block")?;
+        let (_, fenced) = fenced.split_once('\n').context("a fenced block has lines")?;
+        let (text, _) = fenced.split_once("\n```").context("a fenced block is closed")?;
+        found.push(Block { kind: kind.to_owned(), shows: shows.to_owned(), text: format!("{text}\n") });
     }
     Ok(found)
 }
 
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// A folder that goes away with its owner.
@@ -148,8 +106,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(port: u16) -> Result<Scratch> {
-        let folder =
-            std::env::temp_dir().join(format!("turnwise-readme-{}-{port}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("turnwise-readme-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
         Ok(Scratch(folder))
     }
@@ -196,13 +153,9 @@ mod tests {
 
     #[test]
     fn marked_blocks_are_found() {
-        let text =
-            "a\n<!-- run: bash, shows: hi -->\n```bash\necho hi\necho ho\n```\n```bash\nno\n```\n";
-        let expected = Block {
-            kind: "bash".to_owned(),
-            shows: "hi".to_owned(),
-            text: "echo hi\necho ho\n".to_owned(),
-        };
+        let text = "a\n<!-- run: bash, shows: hi -->\n```bash\necho hi\necho ho\n```\n```bash\nno\n```\n";
+        let expected =
+            Block { kind: "bash".to_owned(), shows: "hi".to_owned(), text: "echo hi\necho ho\n".to_owned() };
         assert_eq!(blocks(text).expect("well formed"), [expected]);
         assert!(blocks("<!-- run: bash -->\n```\nx\n```\n").is_err());
     }

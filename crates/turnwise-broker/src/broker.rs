@@ -85,9 +85,6 @@ pub(crate) fn reply_topic(org: &str, nonce: u64) -> Result<TopicName, turnwise_c
 }
 
 /// The reply topic of a turn that exists.
-pub(crate) fn reply_topic_of(
-    org: &str,
-    id: MessageId,
-) -> Result<TopicName, turnwise_core::NameError> {
+pub(crate) fn reply_topic_of(org: &str, id: MessageId) -> Result<TopicName, turnwise_core::NameError> {
     reply_topic(org, id.nonce())
 }

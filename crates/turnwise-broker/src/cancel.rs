@@ -57,12 +57,7 @@ impl Broker {
     }
 
     fn stop_here(&self, id: MessageId) {
-        let lease = self
-            .0
-            .running
-            .lock()
-            .get(&id)
-            .and_then(std::sync::Weak::upgrade);
+        let lease = self.0.running.lock().get(&id).and_then(std::sync::Weak::upgrade);
         if let Some(lease) = lease {
             lease.stop.cancel();
         }
@@ -86,10 +81,7 @@ impl Broker {
         let topic = reply_topic_of(org, info.id)?;
         let keep_until = now.after(inner.config.retention);
         let last_word = Effect::Publish(record.event(&topic, TurnState::Cancelled, keep_until));
-        let answers = inner
-            .store
-            .remove(&info.queue, vec![(info.id, vec![last_word])])
-            .await?;
+        let answers = inner.store.remove(&info.queue, vec![(info.id, vec![last_word])]).await?;
         if one(answers)?? != Removed::Done {
             return Ok(false);
         }

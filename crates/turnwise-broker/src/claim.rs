@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use turnwise_core::limits::CLAIM_LIMIT_MAX;
 use turnwise_core::{
-    Claim, Delivery, Extended, Kind, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError,
-    Timestamp, TopicName,
+    Claim, Delivery, Extended, Kind, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError, Timestamp,
+    TopicName,
 };
 
 /// Orgs that may have a turn to claim, next one first.
@@ -37,11 +37,7 @@ struct RingState {
 
 impl Ring {
     pub(crate) fn new(hints: BoxStream<'static, QueueName>) -> Ring {
-        Ring {
-            state: Mutex::default(),
-            woken: Notify::new(),
-            hints: tokio::sync::Mutex::new(Some(hints)),
-        }
+        Ring { state: Mutex::default(), woken: Notify::new(), hints: tokio::sync::Mutex::new(Some(hints)) }
     }
 
     /// Notes that an org may have something to claim, and wakes a claimer.
@@ -69,9 +65,7 @@ impl Ring {
 
     fn poll_is_due(&self, now: Timestamp, interval: Duration) -> bool {
         let mut state = self.state.lock();
-        let due = state
-            .polled_at
-            .is_none_or(|at| now < at || now.since(at) >= interval);
+        let due = state.polled_at.is_none_or(|at| now < at || now.since(at) >= interval);
         if due {
             state.polled_at = Some(now);
         }
@@ -193,11 +187,7 @@ impl Broker {
             Err(error) => {
                 // Without its history a call could be a second one: not now.
                 tracing::warn!(%id, %error, "a turn could not be prepared and goes back");
-                let back = Settlement {
-                    receipt,
-                    outcome: Outcome::Release,
-                    effects: Vec::new(),
-                };
+                let back = Settlement { receipt, outcome: Outcome::Release, effects: Vec::new() };
                 if let Err(error) = self.0.store.settle(vec![back]).await {
                     tracing::warn!(%id, %error, "its lease will run out instead");
                 }
@@ -216,21 +206,14 @@ impl Broker {
         } else {
             Earlier::default()
         };
-        let former = inner
-            .running
-            .lock()
-            .get(&id)
-            .and_then(std::sync::Weak::upgrade);
+        let former = inner.running.lock().get(&id).and_then(std::sync::Weak::upgrade);
         if let Some(former) = former {
             former.lose();
         }
         let now = inner.now();
         let stored = (earlier.processing, earlier.agent_event);
         let lease = Lease::register(&inner.running, id, delivery.expires_at, now, stored);
-        let first_claimed = earlier
-            .busy
-            .as_ref()
-            .map(|busy| Timestamp(busy.first_claimed));
+        let first_claimed = earlier.busy.as_ref().map(|busy| Timestamp(busy.first_claimed));
         let turn = Turn {
             id,
             org: org.to_owned(),
@@ -298,19 +281,11 @@ impl Broker {
     /// [`Turn::deadline`].
     pub async fn renew(&self, turn: &Turn) -> Result<Renewed, BrokerError> {
         let lease = self.0.config.turn_lease;
-        let answers = self
-            .0
-            .store
-            .extend(vec![turn.receipt.clone()], lease)
-            .await?;
+        let answers = self.0.store.extend(vec![turn.receipt.clone()], lease).await?;
         match one(answers)?? {
             Extended::Until(until) => {
                 turn.lease.renewed_until(until);
-                Ok(if turn.lease.stop.is_cancelled() {
-                    Renewed::Stop
-                } else {
-                    Renewed::Ok
-                })
+                Ok(if turn.lease.stop.is_cancelled() { Renewed::Stop } else { Renewed::Ok })
             }
             Extended::Stop(until) => {
                 turn.lease.renewed_until(until);

@@ -37,10 +37,7 @@ impl Conversation {
                 key.push(GROUP);
                 push_part(&mut key, chat);
             }
-            Conversation::Group {
-                chat,
-                thread: Some(thread),
-            } => {
+            Conversation::Group { chat, thread: Some(thread) } => {
                 key.push(THREAD);
                 push_part(&mut key, chat);
                 push_part(&mut key, thread);

@@ -100,11 +100,7 @@ impl Broker {
         let ending = self.ending(turn, outcome).await?;
         match self.settle(turn, ending).await {
             Err(BrokerError::Store(StoreError::Invalid(_))) if completed => {
-                let error = TurnError::new(
-                    "agent_error",
-                    502,
-                    "The agent's answer is too large to keep.",
-                );
+                let error = TurnError::new("agent_error", 502, "The agent's answer is too large to keep.");
                 let ending = self.failed(turn, error)?;
                 self.settle(turn, ending).await
             }
@@ -114,26 +110,16 @@ impl Broker {
 
     async fn ending(&self, turn: &Turn, outcome: TurnOutcome) -> Result<Ending, BrokerError> {
         match outcome {
-            TurnOutcome::Completed { answer, unsaved } => {
-                self.completed(turn, answer, unsaved).await
-            }
+            TurnOutcome::Completed { answer, unsaved } => self.completed(turn, answer, unsaved).await,
             TurnOutcome::Failed(error) => self.failed(turn, error),
-            TurnOutcome::Cancelled => self.over(
-                turn,
-                TurnState::Cancelled,
-                Vec::new(),
-                AnswerPlace::None,
-                None,
-            ),
+            TurnOutcome::Cancelled => {
+                self.over(turn, TurnState::Cancelled, Vec::new(), AnswerPlace::None, None)
+            }
             TurnOutcome::RetryAfter(_) | TurnOutcome::Release if turn.events_stored() => {
                 self.failed(turn, TurnError::answer_interrupted())
             }
             TurnOutcome::RetryAfter(delay) => self.retry(turn, delay),
-            TurnOutcome::Release => Ok(Ending {
-                outcome: Outcome::Release,
-                effects: Vec::new(),
-                end: None,
-            }),
+            TurnOutcome::Release => Ok(Ending { outcome: Outcome::Release, effects: Vec::new(), end: None }),
         }
     }
 
@@ -151,10 +137,7 @@ impl Broker {
         let place = match &answer {
             None => AnswerPlace::None,
             Some(answer) if !turn.events_stored() && unsaved.is_empty() => {
-                unsaved.push(AgentEvent {
-                    name: None,
-                    data: answer.clone(),
-                });
+                unsaved.push(AgentEvent { name: None, data: answer.clone() });
                 AnswerPlace::Previous
             }
             Some(answer) => AnswerPlace::Inline(String::from_utf8_lossy(answer).into_owned()),
@@ -167,13 +150,7 @@ impl Broker {
     }
 
     fn failed(&self, turn: &Turn, error: TurnError) -> Result<Ending, BrokerError> {
-        self.over(
-            turn,
-            TurnState::Failed,
-            Vec::new(),
-            AnswerPlace::None,
-            Some(error),
-        )
+        self.over(turn, TurnState::Failed, Vec::new(), AnswerPlace::None, Some(error))
     }
 
     fn retry(&self, turn: &Turn, delay: Duration) -> Result<Ending, BrokerError> {
@@ -183,16 +160,10 @@ impl Broker {
         if now.since(since).saturating_add(delay) > self.0.config.retry_after_total_max {
             return self.failed(turn, TurnError::agent_busy());
         }
-        let record = BusyRecord {
-            since: since.0,
-            first_claimed: turn.first_claimed_at.0,
-        };
+        let record = BusyRecord { since: since.0, first_claimed: turn.first_claimed_at.0 };
         let topic = reply_topic_of(&turn.org, turn.id)?;
         Ok(Ending {
-            outcome: Outcome::Retry {
-                delay,
-                reason: "the agent was busy".to_owned(),
-            },
+            outcome: Outcome::Retry { delay, reason: "the agent was busy".to_owned() },
             effects: vec![busy(&topic, &record)],
             end: None,
         })
@@ -214,9 +185,7 @@ impl Broker {
         }
         effects.extend(unsaved.into_iter().map(|event| agent_event(&topic, event)));
         let outcome = match &error {
-            Some(error) => Outcome::Dead {
-                reason: reason_of(error),
-            },
+            Some(error) => Outcome::Dead { reason: reason_of(error) },
             None => Outcome::Ack,
         };
         let record = TerminalRecord {
@@ -231,26 +200,13 @@ impl Broker {
             error: error.clone().map(Into::into),
         };
         effects.push(record.event(&topic, state, now.after(self.0.config.retention)));
-        let end = Some(TurnEnd {
-            state,
-            answer: None,
-            error,
-            finished_at: now,
-        });
-        Ok(Ending {
-            outcome,
-            effects,
-            end,
-        })
+        let end = Some(TurnEnd { state, answer: None, error, finished_at: now });
+        Ok(Ending { outcome, effects, end })
     }
 
     async fn settle(&self, turn: &Turn, ending: Ending) -> Result<(), BrokerError> {
         let topic = reply_topic_of(&turn.org, turn.id)?;
-        let Ending {
-            outcome,
-            effects,
-            end,
-        } = ending;
+        let Ending { outcome, effects, end } = ending;
         let settlement = Settlement {
             receipt: turn.receipt.clone(),
             outcome,
@@ -282,16 +238,9 @@ impl Broker {
             let answer = self.0.store.settle(vec![settlement.clone()]).await;
             match answer.and_then(one).and_then(|answer| answer) {
                 Ok(Settled::LeaseLost) if unknown => {
-                    let ours = self
-                        .terminal(topic)
-                        .await?
-                        .and_then(|terminal| terminal.record.token);
+                    let ours = self.terminal(topic).await?.and_then(|terminal| terminal.record.token);
                     let done = ours == Some(turn.receipt.token.0);
-                    return Ok(if done {
-                        Settled::Done
-                    } else {
-                        Settled::LeaseLost
-                    });
+                    return Ok(if done { Settled::Done } else { Settled::LeaseLost });
                 }
                 Ok(settled) => return Ok(settled),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {

@@ -44,16 +44,9 @@ impl FromStr for StreamPosition {
         let (epoch, offset) = text.split_once('-').ok_or(())?;
         let number = |part: &str| {
             let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-            if digits {
-                part.parse().map_err(|_| ())
-            } else {
-                Err(())
-            }
+            if digits { part.parse().map_err(|_| ()) } else { Err(()) }
         };
-        Ok(StreamPosition(Position {
-            epoch: Epoch(number(epoch)?),
-            offset: Offset(number(offset)?),
-        }))
+        Ok(StreamPosition(Position { epoch: Epoch(number(epoch)?), offset: Offset(number(offset)?) }))
     }
 }
 
@@ -127,10 +120,9 @@ impl Broker {
             return Ok(None);
         };
         let (owner, key) = match found {
-            Found::Live(info) | Found::Dead(info) => (
-                TurnHeaders::read(&info.headers, info.enqueued_at).user,
-                info.key,
-            ),
+            Found::Live(info) | Found::Dead(info) => {
+                (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key)
+            }
             Found::Over(terminal) => (terminal.record.user, None),
         };
         if owner != user {
@@ -146,11 +138,7 @@ impl Broker {
             key,
             topic,
             position: after.map(|after| after.0),
-            pending: if after.is_none() {
-                VecDeque::from([TurnEvent::Queued])
-            } else {
-                VecDeque::new()
-            },
+            pending: if after.is_none() { VecDeque::from([TurnEvent::Queued]) } else { VecDeque::new() },
             processing_seen: after.is_some_and(|after| after.0.offset > Offset(0)),
             place_told: None,
             finished: false,
@@ -225,18 +213,12 @@ impl Follower {
                     return Ok(false);
                 }
                 self.position = Some(resume);
-                self.pending.push_back(TurnEvent::Gap {
-                    resume: StreamPosition(resume),
-                });
+                self.pending.push_back(TurnEvent::Gap { resume: StreamPosition(resume) });
                 Ok(true)
             }
             Read::Events { events, next } => {
                 // An append that still runs may not be safe yet: show it when it returned.
-                let lease = inner
-                    .running
-                    .lock()
-                    .get(&self.id)
-                    .and_then(std::sync::Weak::upgrade);
+                let lease = inner.running.lock().get(&self.id).and_then(std::sync::Weak::upgrade);
                 if let Some(lease) = lease
                     && !events.is_empty()
                 {
@@ -258,24 +240,17 @@ impl Follower {
     }
 
     fn show(&mut self, epoch: Epoch, event: Event) -> Result<(), BrokerError> {
-        let position = StreamPosition(Position {
-            epoch,
-            offset: event.offset,
-        });
+        let position = StreamPosition(Position { epoch, offset: event.offset });
         let shown = match kind_of(&event.event_type) {
             Stored::Busy | Stored::Other => return Ok(()),
             Stored::Processing if self.processing_seen => return Ok(()),
             Stored::Processing => {
                 self.processing_seen = true;
-                TurnEvent::Processing {
-                    position: Some(position),
-                }
+                TurnEvent::Processing { position: Some(position) }
             }
-            Stored::Agent(name) => TurnEvent::Agent {
-                position,
-                name: name.map(str::to_owned),
-                data: event.data,
-            },
+            Stored::Agent(name) => {
+                TurnEvent::Agent { position, name: name.map(str::to_owned), data: event.data }
+            }
             Stored::Terminal(state) => {
                 self.finished = true;
                 match state {
@@ -299,22 +274,14 @@ impl Follower {
         let Some(key) = &self.key else {
             return Ok(None);
         };
-        let lane = self
-            .broker
-            .0
-            .store
-            .lane(&self.queue, key, Some(self.id))
-            .await?;
-        Ok(lane
-            .place
-            .map(|place| (place, lane.in_flight == Some(self.id))))
+        let lane = self.broker.0.store.lane(&self.queue, key, Some(self.id)).await?;
+        Ok(lane.place.map(|place| (place, lane.in_flight == Some(self.id))))
     }
 
     fn processing(&mut self) {
         if !self.processing_seen {
             self.processing_seen = true;
-            self.pending
-                .push_back(TurnEvent::Processing { position: None });
+            self.pending.push_back(TurnEvent::Processing { position: None });
         }
     }
 
@@ -323,9 +290,9 @@ impl Follower {
             return;
         }
         let now = self.broker.0.now();
-        let due = self.place_told.is_none_or(|(told, at)| {
-            told != place && (now < at || now.since(at) >= POSITION_INTERVAL)
-        });
+        let due = self
+            .place_told
+            .is_none_or(|(told, at)| told != place && (now < at || now.since(at) >= POSITION_INTERVAL));
         if due {
             self.place_told = Some((place, now));
             self.pending.push_back(TurnEvent::Position { place });
@@ -336,16 +303,8 @@ impl Follower {
     async fn close(&mut self) -> Result<(), BrokerError> {
         self.finished = true;
         let terminal = self.broker.terminal(&self.topic).await?;
-        let past = |at: Position| {
-            terminal
-                .as_ref()
-                .is_some_and(|terminal| at.offset >= terminal.offset)
-        };
-        if self.position.is_some_and(past) {
-            Ok(())
-        } else {
-            Err(BrokerError::Gone)
-        }
+        let past = |at: Position| terminal.as_ref().is_some_and(|terminal| at.offset >= terminal.offset);
+        if self.position.is_some_and(past) { Ok(()) } else { Err(BrokerError::Gone) }
     }
 
     async fn wait(&mut self) {
@@ -374,10 +333,7 @@ mod tests {
 
     #[test]
     fn a_position_reads_back_as_written() {
-        let position = StreamPosition(Position {
-            epoch: Epoch(7),
-            offset: Offset(42),
-        });
+        let position = StreamPosition(Position { epoch: Epoch(7), offset: Offset(42) });
         assert_eq!(position.to_string().parse(), Ok(position));
         for text in ["", "7", "7-", "-42", "7-x", "+7-42", "7-42-1"] {
             assert_eq!(text.parse::<StreamPosition>(), Err(()), "{text:?}");

@@ -165,10 +165,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut running = self.running.lock();
-        if running
-            .get(&self.id)
-            .is_some_and(|lease| lease.strong_count() == 0)
-        {
+        if running.get(&self.id).is_some_and(|lease| lease.strong_count() == 0) {
             running.remove(&self.id);
         }
     }
@@ -176,8 +173,6 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("deadline", &self.deadline())
-            .finish_non_exhaustive()
+        f.debug_struct("Lease").field("deadline", &self.deadline()).finish_non_exhaustive()
     }
 }

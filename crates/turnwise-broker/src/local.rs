@@ -62,19 +62,9 @@ impl Local {
     pub(crate) fn listen(&self, id: MessageId) -> (Listener, bool) {
         let mut state = self.0.lock();
         let fresh = state.fresh.contains(&id);
-        let sender = state
-            .listeners
-            .entry(id)
-            .or_insert_with(|| broadcast::channel(SIGNALS_KEPT).0);
+        let sender = state.listeners.entry(id).or_insert_with(|| broadcast::channel(SIGNALS_KEPT).0);
         let receiver = Some(sender.subscribe());
-        (
-            Listener {
-                id,
-                receiver,
-                local: self.clone(),
-            },
-            fresh,
-        )
+        (Listener { id, receiver, local: self.clone() }, fresh)
     }
 }
 
@@ -105,11 +95,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.receiver = None;
         let mut state = self.local.0.lock();
-        if state
-            .listeners
-            .get(&self.id)
-            .is_some_and(|sender| sender.receiver_count() == 0)
-        {
+        if state.listeners.get(&self.id).is_some_and(|sender| sender.receiver_count() == 0) {
             state.listeners.remove(&self.id);
         }
     }

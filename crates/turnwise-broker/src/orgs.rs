@@ -5,9 +5,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
-use turnwise_core::{
-    Kind, MessageId, Name, NewEvent, Read, ReadFrom, Store, StoreError, TopicName,
-};
+use turnwise_core::{Kind, MessageId, Name, NewEvent, Read, ReadFrom, Store, StoreError, TopicName};
 
 /// Which orgs a caller may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +58,9 @@ pub(crate) struct Orgs {
 
 impl Orgs {
     pub(crate) async fn load(store: &dyn Store) -> Result<Orgs, StoreError> {
-        let topic = Name::new("", Kind::Sys, "orgs")
-            .map_err(|error| StoreError::Invalid(error.to_string()))?;
-        let orgs = Orgs {
-            topic,
-            known: Mutex::default(),
-        };
+        let topic =
+            Name::new("", Kind::Sys, "orgs").map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let orgs = Orgs { topic, known: Mutex::default() };
         orgs.catch_up(store).await?;
         Ok(orgs)
     }
@@ -117,18 +112,8 @@ impl Orgs {
     pub(crate) fn candidates(&self, scope: &OrgScope, id: MessageId) -> Vec<String> {
         let hash = u16::try_from(id.nonce() >> RANDOM_BITS).unwrap_or(u16::MAX);
         match scope {
-            OrgScope::All => self
-                .known
-                .lock()
-                .by_hash
-                .get(&hash)
-                .cloned()
-                .unwrap_or_default(),
-            OrgScope::These(orgs) => orgs
-                .iter()
-                .filter(|org| org_hash(org) == hash)
-                .cloned()
-                .collect(),
+            OrgScope::All => self.known.lock().by_hash.get(&hash).cloned().unwrap_or_default(),
+            OrgScope::These(orgs) => orgs.iter().filter(|org| org_hash(org) == hash).cloned().collect(),
         }
     }
 
@@ -144,10 +129,7 @@ impl Orgs {
 impl Known {
     fn add(&mut self, org: &str) {
         if self.names.insert(org.to_owned()) {
-            self.by_hash
-                .entry(org_hash(org))
-                .or_default()
-                .push(org.to_owned());
+            self.by_hash.entry(org_hash(org)).or_default().push(org.to_owned());
         }
     }
 }

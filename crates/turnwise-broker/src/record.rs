@@ -37,20 +37,12 @@ pub(crate) fn kind_of(event_type: &str) -> Stored<'_> {
         CANCELLED => Stored::Terminal(TurnState::Cancelled),
         BUSY => Stored::Busy,
         AGENT => Stored::Agent(None),
-        other => other
-            .strip_prefix(AGENT_PREFIX)
-            .map_or(Stored::Other, |name| Stored::Agent(Some(name))),
+        other => other.strip_prefix(AGENT_PREFIX).map_or(Stored::Other, |name| Stored::Agent(Some(name))),
     }
 }
 
 fn event(topic: &TopicName, event_type: &str, data: Bytes) -> NewEvent {
-    NewEvent {
-        topic: topic.clone(),
-        event_type: event_type.to_owned(),
-        data,
-        dedup: None,
-        keep_until: None,
-    }
+    NewEvent { topic: topic.clone(), event_type: event_type.to_owned(), data, dedup: None, keep_until: None }
 }
 
 pub(crate) fn processing(topic: &TopicName) -> NewEvent {
@@ -125,28 +117,18 @@ pub(crate) struct TerminalRecord {
 }
 
 impl TerminalRecord {
-    pub(crate) fn event(
-        &self,
-        topic: &TopicName,
-        state: TurnState,
-        keep_until: Timestamp,
-    ) -> NewEvent {
+    pub(crate) fn event(&self, topic: &TopicName, state: TurnState, keep_until: Timestamp) -> NewEvent {
         let event_type = match state {
             TurnState::Completed => DONE,
             TurnState::Cancelled => CANCELLED,
             TurnState::Failed | TurnState::Queued | TurnState::Processing => ERROR,
         };
-        NewEvent {
-            keep_until: Some(keep_until),
-            ..event(topic, event_type, json(self))
-        }
+        NewEvent { keep_until: Some(keep_until), ..event(topic, event_type, json(self)) }
     }
 }
 
 fn json(record: &impl Serialize) -> Bytes {
-    Bytes::from(
-        serde_json::to_vec(record).expect("plain structs with string keys always serialise"),
-    )
+    Bytes::from(serde_json::to_vec(record).expect("plain structs with string keys always serialise"))
 }
 
 /// A terminal event as read back, with the answer it points to.
@@ -166,10 +148,7 @@ impl Terminal {
             Stored::Terminal(state) => Some(state),
             Stored::Processing | Stored::Agent(_) | Stored::Busy | Stored::Other => None,
         };
-        let found = events
-            .iter()
-            .enumerate()
-            .find_map(|(at, event)| Some((at, event, state_of(event)?)));
+        let found = events.iter().enumerate().find_map(|(at, event)| Some((at, event, state_of(event)?)));
         let Some((at, event, state)) = found else {
             return Ok(None);
         };
@@ -177,26 +156,16 @@ impl Terminal {
         let answer = match &record.answer {
             AnswerPlace::None => None,
             AnswerPlace::Inline(text) => Some(Bytes::from(text.clone())),
-            AnswerPlace::Previous => at
-                .checked_sub(1)
-                .and_then(|at| events.get(at))
-                .map(|it| it.data.clone()),
+            AnswerPlace::Previous => {
+                at.checked_sub(1).and_then(|at| events.get(at)).map(|it| it.data.clone())
+            }
         };
-        Ok(Some(Terminal {
-            offset: event.offset,
-            state,
-            finished_at: event.appended_at,
-            record,
-            answer,
-        }))
+        Ok(Some(Terminal { offset: event.offset, state, finished_at: event.appended_at, record, answer }))
     }
 
     /// Whether it is this turn's: topics are named by the nonce alone.
     pub(crate) fn is_of(&self, id: MessageId) -> bool {
-        self.record
-            .id
-            .as_ref()
-            .is_none_or(|known| *known == id.to_string())
+        self.record.id.as_ref().is_none_or(|known| *known == id.to_string())
     }
 
     pub(crate) fn end(&self) -> TurnEnd {
@@ -210,27 +179,18 @@ impl Terminal {
 }
 
 pub(crate) fn parse_terminal(data: &[u8]) -> Result<TerminalRecord, StoreError> {
-    serde_json::from_slice(data)
-        .map_err(|error| StoreError::Corrupt(format!("a terminal event: {error}")))
+    serde_json::from_slice(data).map_err(|error| StoreError::Corrupt(format!("a terminal event: {error}")))
 }
 
 impl From<ErrorRecord> for TurnError {
     fn from(record: ErrorRecord) -> TurnError {
-        TurnError {
-            code: record.code,
-            status: record.status,
-            detail: record.detail,
-        }
+        TurnError { code: record.code, status: record.status, detail: record.detail }
     }
 }
 
 impl From<TurnError> for ErrorRecord {
     fn from(error: TurnError) -> ErrorRecord {
-        ErrorRecord {
-            code: error.code,
-            status: error.status,
-            detail: error.detail,
-        }
+        ErrorRecord { code: error.code, status: error.status, detail: error.detail }
     }
 }
 
@@ -254,31 +214,20 @@ impl TurnHeaders {
         if self.prefer_stream {
             headers.push(("stream".to_owned(), "1".to_owned()));
         }
-        if let Some(context) = self
-            .traceparent
-            .as_ref()
-            .filter(|it| it.len() <= TRACEPARENT_BYTES_MAX)
-        {
+        if let Some(context) = self.traceparent.as_ref().filter(|it| it.len() <= TRACEPARENT_BYTES_MAX) {
             headers.push(("traceparent".to_owned(), context.clone()));
         }
         headers
     }
 
     pub(crate) fn read(headers: &Headers, enqueued_at: Timestamp) -> TurnHeaders {
-        let find = |name: &str| {
-            headers
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.clone())
-        };
+        let find = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         TurnHeaders {
             user: find("user").unwrap_or_default(),
             client: find("client").unwrap_or_default(),
             prefer_stream: find("stream").is_some(),
             traceparent: find("traceparent"),
-            accepted_at: find("accepted")
-                .and_then(|it| it.parse().ok())
-                .map_or(enqueued_at, Timestamp),
+            accepted_at: find("accepted").and_then(|it| it.parse().ok()).map_or(enqueued_at, Timestamp),
         }
     }
 }
@@ -294,20 +243,14 @@ mod tests {
 
     #[test]
     fn an_agent_cannot_forge_our_events() {
-        let forged = AgentEvent {
-            name: Some("turn.done".into()),
-            data: Bytes::new(),
-        };
+        let forged = AgentEvent { name: Some("turn.done".into()), data: Bytes::new() };
         let event = agent_event(&topic(), forged);
         assert_eq!(kind_of(&event.event_type), Stored::Agent(Some("turn.done")));
     }
 
     #[test]
     fn a_long_name_is_cut_between_characters() {
-        let long = AgentEvent {
-            name: Some("é".repeat(200)),
-            data: Bytes::new(),
-        };
+        let long = AgentEvent { name: Some("é".repeat(200)), data: Bytes::new() };
         assert!(agent_event(&topic(), long).event_type.len() <= 128);
     }
 

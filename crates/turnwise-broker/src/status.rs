@@ -14,8 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use turnwise_core::{
-    LaneStatus, MessageId, MessageInfo, OrderingKey, Read, ReadFrom, Stage, StoreError, Timestamp,
-    TopicName,
+    LaneStatus, MessageId, MessageInfo, OrderingKey, Read, ReadFrom, Stage, StoreError, Timestamp, TopicName,
 };
 
 /// One conversation that holds turns.
@@ -66,17 +65,11 @@ impl Broker {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn turn(
-        &self,
-        orgs: &OrgScope,
-        id: MessageId,
-    ) -> Result<Option<TurnView>, BrokerError> {
+    pub async fn turn(&self, orgs: &OrgScope, id: MessageId) -> Result<Option<TurnView>, BrokerError> {
         match self.find(orgs, id).await? {
             None => Ok(None),
             Some((org, Found::Live(info))) => self.view_live(org, &info).await.map(Some),
-            Some((org, Found::Over(terminal))) => {
-                self.view_over(org, id, *terminal).await.map(Some)
-            }
+            Some((org, Found::Over(terminal))) => self.view_over(org, id, *terminal).await.map(Some),
             Some((org, Found::Dead(info))) => Ok(Some(self.view_dead(org, &info))),
         }
     }
@@ -84,25 +77,11 @@ impl Broker {
     async fn view_live(&self, org: String, info: &MessageInfo) -> Result<TurnView, BrokerError> {
         let inner = &self.0;
         let position = match &info.key {
-            Some(key) => {
-                inner
-                    .store
-                    .lane(&info.queue, key, Some(info.id))
-                    .await?
-                    .place
-            }
+            Some(key) => inner.store.lane(&info.queue, key, Some(info.id)).await?.place,
             None => None,
         };
-        let state = if info.stage == Stage::Leased {
-            TurnState::Processing
-        } else {
-            TurnState::Queued
-        };
-        let lease = inner
-            .running
-            .lock()
-            .get(&info.id)
-            .and_then(std::sync::Weak::upgrade);
+        let state = if info.stage == Stage::Leased { TurnState::Processing } else { TurnState::Queued };
+        let lease = inner.running.lock().get(&info.id).and_then(std::sync::Weak::upgrade);
         let partial = match state {
             TurnState::Processing => self.partial(&reply_topic_of(&org, info.id)?).await?,
             _ => None,
@@ -182,9 +161,7 @@ impl Broker {
                     push_text(text, &event.data);
                 }
             }
-            let full = text
-                .as_ref()
-                .is_some_and(|text| text.len() >= PARTIAL_BYTES_MAX);
+            let full = text.as_ref().is_some_and(|text| text.len() >= PARTIAL_BYTES_MAX);
             if full || events.is_empty() {
                 return Ok(text);
             }
@@ -231,9 +208,7 @@ impl Broker {
             None => self.0.orgs.all(orgs),
         };
         for org in wanted {
-            let own = Conversation::User {
-                user: user.to_owned(),
-            };
+            let own = Conversation::User { user: user.to_owned() };
             if let Some(own) = self.conversation_view(&org, own).await? {
                 view.queue_length += own.queue_length;
                 view.is_processing |= own.current_message_id.is_some();
@@ -259,17 +234,8 @@ impl Broker {
         org: &str,
         conversation: Conversation,
     ) -> Result<Option<ConversationView>, BrokerError> {
-        let lane = self
-            .0
-            .store
-            .lane(&turns_queue(org)?, &conversation.key(), None)
-            .await?;
-        let LaneStatus {
-            length,
-            in_flight,
-            oldest_waiting,
-            place: _,
-        } = lane;
+        let lane = self.0.store.lane(&turns_queue(org)?, &conversation.key(), None).await?;
+        let LaneStatus { length, in_flight, oldest_waiting, place: _ } = lane;
         if length == 0 {
             return Ok(None);
         }
@@ -375,12 +341,7 @@ impl Groups {
         let mut state = self.0.lock();
         let name = (chat.clone(), thread.clone());
         let owner = (org.to_owned(), user.to_owned());
-        if state
-            .by_user
-            .entry(owner.clone())
-            .or_default()
-            .insert(name.clone())
-        {
+        if state.by_user.entry(owner.clone()).or_default().insert(name.clone()) {
             state.order.push_back((owner.0, owner.1, name));
         }
         while state.order.len() > GROUPS_MAX {
@@ -393,24 +354,15 @@ impl Groups {
     fn of(&self, org: &str, user: &str) -> Vec<Conversation> {
         let state = self.0.lock();
         let names = state.by_user.get(&(org.to_owned(), user.to_owned()));
-        let conversation = |(chat, thread): &GroupName| Conversation::Group {
-            chat: chat.clone(),
-            thread: thread.clone(),
-        };
-        names
-            .into_iter()
-            .flatten()
-            .take(CONVERSATIONS_LISTED_MAX)
-            .map(conversation)
-            .collect()
+        let conversation =
+            |(chat, thread): &GroupName| Conversation::Group { chat: chat.clone(), thread: thread.clone() };
+        names.into_iter().flatten().take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
     }
 
     fn forget(&self, org: &str, user: &str, conversation: &Conversation) {
         if let Conversation::Group { chat, thread } = conversation {
             let name = (chat.clone(), thread.clone());
-            self.0
-                .lock()
-                .remove((org.to_owned(), user.to_owned()), &name);
+            self.0.lock().remove((org.to_owned(), user.to_owned()), &name);
         }
     }
 }

@@ -11,9 +11,7 @@ use crate::wait::Found;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use turnwise_core::limits::ATTEMPTS_MAX;
-use turnwise_core::{
-    Dedup, Effect, Enqueued, MessageId, NewMessage, Priority, StoreError, Timestamp,
-};
+use turnwise_core::{Dedup, Effect, Enqueued, MessageId, NewMessage, Priority, StoreError, Timestamp};
 
 /// One chat message for the agent, checked by the gateway.
 #[derive(Clone, Debug)]
@@ -70,30 +68,19 @@ impl Broker {
     /// [`StoreError::Unknown`] a repeat with a client message id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, BrokerError> {
         let inner = &self.0;
-        inner
-            .orgs
-            .remember(inner.store.as_ref(), &submission.org)
-            .await?;
+        inner.orgs.remember(inner.store.as_ref(), &submission.org).await?;
         let accepted_at = inner.now();
         let message = self.message_of(&submission, accepted_at)?;
         let mut dedup_key = dedup_key_of(&submission);
         for _generation in 0..DEDUP_GENERATIONS_MAX {
             let mut message = message.clone();
-            message.dedup = dedup_key
-                .as_ref()
-                .map(|key| self.dedup(key, &submission.request));
+            message.dedup = dedup_key.as_ref().map(|key| self.dedup(key, &submission.request));
             let earlier = match self.enqueue_one(message).await? {
-                Enqueued::New {
-                    id,
-                    position,
-                    in_flight,
-                } => {
+                Enqueued::New { id, position, in_flight } => {
                     return Ok(self.accepted(submission, id, accepted_at, position, in_flight));
                 }
                 Enqueued::LaneFull => {
-                    return Err(BrokerError::LaneFull {
-                        depth_max: inner.config.depth_max,
-                    });
+                    return Err(BrokerError::LaneFull { depth_max: inner.config.depth_max });
                 }
                 Enqueued::Duplicate(id) => match self.duplicate(&submission, id).await? {
                     Some(submitted) => return Ok(submitted),
@@ -114,11 +101,7 @@ impl Broker {
         Err(BrokerError::Gone)
     }
 
-    fn message_of(
-        &self,
-        submission: &Submission,
-        accepted_at: Timestamp,
-    ) -> Result<NewMessage, BrokerError> {
+    fn message_of(&self, submission: &Submission, accepted_at: Timestamp) -> Result<NewMessage, BrokerError> {
         let config = &self.0.config;
         let nonce = nonce_for(&submission.org, (self.0.nonce)());
         let expires_at = accepted_at.after(config.retention);
@@ -134,11 +117,7 @@ impl Broker {
             error: Some(TurnError::expired().into()),
         };
         let topic = reply_topic(&submission.org, nonce)?;
-        let last_word = expired.event(
-            &topic,
-            TurnState::Failed,
-            expires_at.after(config.retention),
-        );
+        let last_word = expired.event(&topic, TurnState::Failed, expires_at.after(config.retention));
         let headers = TurnHeaders {
             user: submission.user.clone(),
             client: submission.client.clone(),
@@ -169,11 +148,7 @@ impl Broker {
         for (to, from) in content_hash.iter_mut().zip(digest) {
             *to = from;
         }
-        Dedup {
-            key: Bytes::copy_from_slice(key),
-            window: self.0.config.retention,
-            content_hash,
-        }
+        Dedup { key: Bytes::copy_from_slice(key), window: self.0.config.retention, content_hash }
     }
 
     async fn enqueue_one(&self, message: NewMessage) -> Result<Enqueued, BrokerError> {
@@ -191,12 +166,8 @@ impl Broker {
     ) -> Submitted {
         let inner = &self.0;
         inner.local.accepted(id);
-        inner
-            .counters
-            .active(&submission.org, submission.conversation.key());
-        inner
-            .groups
-            .note(&submission.org, &submission.user, &submission.conversation);
+        inner.counters.active(&submission.org, submission.conversation.key());
+        inner.groups.note(&submission.org, &submission.user, &submission.conversation);
         if !in_flight {
             inner.ring.mark(&submission.org);
         }

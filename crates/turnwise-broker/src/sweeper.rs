@@ -27,10 +27,7 @@ impl Broker {
                 () = shutdown.cancelled() => return,
                 answer = round => answer,
             };
-            self.0
-                .counters
-                .store_ok
-                .store(answer.is_ok(), Ordering::Relaxed);
+            self.0.counters.store_ok.store(answer.is_ok(), Ordering::Relaxed);
             if let Err(error) = answer {
                 tracing::warn!(%error, "housekeeping stopped early");
             }
@@ -82,20 +79,12 @@ impl Broker {
                 _ => break,
             }
         }
-        inner
-            .counters
-            .processing
-            .store(processing, Ordering::Relaxed);
+        inner.counters.processing.store(processing, Ordering::Relaxed);
         let suspects = std::mem::take(&mut inner.counters.lanes.lock().maybe_idle);
         // With nothing held every conversation is idle, also one that a sweep ended.
-        let suspects = if held == 0 {
-            inner.counters.lanes.lock().active.clone()
-        } else {
-            suspects
-        };
+        let suspects = if held == 0 { inner.counters.lanes.lock().active.clone() } else { suspects };
         for lane in suspects {
-            let queue =
-                turns_queue(&lane.0).map_err(|error| StoreError::Invalid(error.to_string()))?;
+            let queue = turns_queue(&lane.0).map_err(|error| StoreError::Invalid(error.to_string()))?;
             if inner.store.lane(&queue, &lane.1, None).await?.length == 0 {
                 inner.counters.lanes.lock().active.remove(&lane);
             }
@@ -104,13 +93,10 @@ impl Broker {
     }
 
     /// Every page of ended turns' topics, in no order.
-    async fn each_ended(
-        &self,
-        mut each: impl FnMut(&TopicInfo, Timestamp),
-    ) -> Result<(), StoreError> {
+    async fn each_ended(&self, mut each: impl FnMut(&TopicInfo, Timestamp)) -> Result<(), StoreError> {
         for org in self.0.orgs.all(&OrgScope::All) {
-            let all = Name::new(&org, Kind::Reply, ">")
-                .map_err(|error| StoreError::Invalid(error.to_string()))?;
+            let all =
+                Name::new(&org, Kind::Reply, ">").map_err(|error| StoreError::Invalid(error.to_string()))?;
             let pattern = TopicPattern(all);
             let mut after: Option<TopicName> = None;
             loop {
@@ -122,9 +108,7 @@ impl Broker {
                     }
                 }
                 match page.last() {
-                    Some(last) if page.len() >= TOPICS_PAGE as usize => {
-                        after = Some(last.topic.clone())
-                    }
+                    Some(last) if page.len() >= TOPICS_PAGE as usize => after = Some(last.topic.clone()),
                     _ => break,
                 }
             }
@@ -146,8 +130,7 @@ impl Broker {
         let Some(excess) = count.checked_sub(max).filter(|excess| *excess > 0) else {
             return Ok(());
         };
-        let drop_count =
-            usize::try_from(excess.max(max / DROP_AT_LEAST_PART)).unwrap_or(usize::MAX);
+        let drop_count = usize::try_from(excess.max(max / DROP_AT_LEAST_PART)).unwrap_or(usize::MAX);
         let mut oldest: BinaryHeap<(Timestamp, TopicName)> = BinaryHeap::new();
         self.each_ended(|info, until| {
             oldest.push((until, info.topic.clone()));
@@ -161,14 +144,8 @@ impl Broker {
         for page in names.chunks(TOPICS_PAGE as usize) {
             dropped += u64::from(self.0.store.drop_topics(page.to_vec()).await?);
         }
-        tracing::info!(
-            dropped,
-            "more ended turns than may be kept: the oldest were dropped"
-        );
-        self.0
-            .counters
-            .ended_kept
-            .store(count.saturating_sub(dropped), Ordering::Relaxed);
+        tracing::info!(dropped, "more ended turns than may be kept: the oldest were dropped");
+        self.0.counters.ended_kept.store(count.saturating_sub(dropped), Ordering::Relaxed);
         Ok(())
     }
 
@@ -176,17 +153,12 @@ impl Broker {
     async fn forget_old_dead_letters(&self, now: Timestamp) -> Result<(), StoreError> {
         let age = self.0.config.retention * 2;
         for org in self.0.orgs.all(&OrgScope::All) {
-            let queue =
-                turns_queue(&org).map_err(|error| StoreError::Invalid(error.to_string()))?;
+            let queue = turns_queue(&org).map_err(|error| StoreError::Invalid(error.to_string()))?;
             if self.0.store.depth(&queue).await?.dead == 0 {
                 continue;
             }
             loop {
-                let page = self
-                    .0
-                    .store
-                    .list(&queue, Stage::Dead, None, DEAD_PAGE)
-                    .await?;
+                let page = self.0.store.list(&queue, Stage::Dead, None, DEAD_PAGE).await?;
                 let old: Vec<_> = page
                     .iter()
                     .filter(|info| now.since(info.enqueued_at) > age)

@@ -58,21 +58,13 @@ impl TurnError {
     /// An error from its parts.
     #[must_use]
     pub fn new(code: &str, status: u16, detail: impl Into<String>) -> TurnError {
-        TurnError {
-            code: code.to_owned(),
-            status,
-            detail: detail.into(),
-        }
+        TurnError { code: code.to_owned(), status, detail: detail.into() }
     }
 
     /// A crash or lost lease cut an answer of which a part is stored.
     #[must_use]
     pub fn answer_interrupted() -> TurnError {
-        TurnError::new(
-            "answer_interrupted",
-            502,
-            "The answer was interrupted; its beginning is kept.",
-        )
+        TurnError::new("answer_interrupted", 502, "The answer was interrupted; its beginning is kept.")
     }
 
     /// Every call was lost to a crash.
@@ -91,11 +83,7 @@ impl TurnError {
     /// Nobody worked on the turn in time.
     #[must_use]
     pub fn expired() -> TurnError {
-        TurnError::new(
-            "expired",
-            504,
-            "The turn was not processed within its retention.",
-        )
+        TurnError::new("expired", 504, "The turn was not processed within its retention.")
     }
 }
 

@@ -12,8 +12,7 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::time::sleep;
 use turnwise_core::{
-    MessageId, MessageInfo, Offset, Position, Read, ReadFrom, Stage, StoreError, TopicFilter,
-    TopicName,
+    MessageId, MessageInfo, Offset, Position, Read, ReadFrom, Stage, StoreError, TopicFilter, TopicName,
 };
 
 /// Events read to find the last one: it and the answer before it, and some
@@ -34,11 +33,7 @@ pub(crate) enum Found {
 impl Broker {
     /// Looks at the queue first: a turn leaves it in the step that stores its
     /// last word, so a turn in neither place is gone.
-    pub(crate) async fn lookup(
-        &self,
-        org: &str,
-        id: MessageId,
-    ) -> Result<Option<Found>, BrokerError> {
+    pub(crate) async fn lookup(&self, org: &str, id: MessageId) -> Result<Option<Found>, BrokerError> {
         let store = &self.0.store;
         let info = one(store.get(&turns_queue(org)?, vec![id]).await?)?;
         if let Some(info) = &info
@@ -88,13 +83,8 @@ impl Broker {
         if end.offset == Offset(0) {
             return Ok(None);
         }
-        let before_answer = Position {
-            offset: Offset(end.offset.0.saturating_sub(2)),
-            ..end
-        };
-        let tail = store
-            .read(topic, ReadFrom::After(before_answer), TAIL_PAGE)
-            .await?;
+        let before_answer = Position { offset: Offset(end.offset.0.saturating_sub(2)), ..end };
+        let tail = store.read(topic, ReadFrom::After(before_answer), TAIL_PAGE).await?;
         if let Read::Events { events, .. } = tail
             && let Some(terminal) = Terminal::among(&events)?
         {
@@ -141,9 +131,7 @@ impl Broker {
                     Ok(Some(Found::Dead(info))) => return Ok(end_of_dead(&info)),
                     Ok(Some(Found::Live(_))) => {}
                     Ok(None) => return Err(BrokerError::Gone),
-                    Err(BrokerError::Store(
-                        StoreError::Unavailable(_) | StoreError::Unknown(_),
-                    )) => {
+                    Err(BrokerError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
                         tracing::debug!(%id, "the store did not answer; waiting on");
                     }
                     Err(error) => return Err(error),
@@ -185,11 +173,7 @@ pub(crate) fn end_of_dead(info: &MessageInfo) -> TurnEnd {
     TurnEnd {
         state: TurnState::Failed,
         answer: None,
-        error: Some(TurnError::new(
-            code,
-            502,
-            "The turn failed; its details are no longer kept.",
-        )),
+        error: Some(TurnError::new(code, 502, "The turn failed; its details are no longer kept.")),
         finished_at: info.enqueued_at,
     }
 }

@@ -25,10 +25,7 @@ impl MessageId {
     /// The id of place `seq` with this nonce; bits beyond 60 and 62 are dropped.
     #[must_use]
     pub fn new(seq: u64, nonce: u64) -> MessageId {
-        MessageId {
-            seq: seq & Self::SEQ_MASK,
-            nonce: nonce & Self::NONCE_MASK,
-        }
+        MessageId { seq: seq & Self::SEQ_MASK, nonce: nonce & Self::NONCE_MASK }
     }
 
     /// The place in the store's sequence.
@@ -64,17 +61,10 @@ impl FromStr for MessageId {
     fn from_str(text: &str) -> Result<MessageId, ()> {
         let part = |range, digits: usize| {
             let part: &str = text.get(range).ok_or(())?;
-            let ok = part.len() == digits
-                && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            if ok {
-                u64::from_str_radix(part, 16).map_err(|_| ())
-            } else {
-                Err(())
-            }
+            let ok = part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            if ok { u64::from_str_radix(part, 16).map_err(|_| ()) } else { Err(()) }
         };
-        let dashes = [8, 13, 18, 23]
-            .iter()
-            .all(|at| text.as_bytes().get(*at) == Some(&b'-'));
+        let dashes = [8, 13, 18, 23].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
         if text.len() != 36 || !dashes || text.as_bytes().get(14) != Some(&b'8') {
             return Err(());
         }
@@ -83,10 +73,7 @@ impl FromStr for MessageId {
         if variant >> 14 != 0b10 {
             return Err(());
         }
-        Ok(MessageId {
-            seq,
-            nonce: (variant & 0x3fff) << 48 | part(24..36, 12)?,
-        })
+        Ok(MessageId { seq, nonce: (variant & 0x3fff) << 48 | part(24..36, 12)? })
     }
 }
 

@@ -28,16 +28,9 @@ impl Kind {
     /// The kind with this number on disk.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Kind> {
-        [
-            Kind::Public,
-            Kind::Turns,
-            Kind::Reply,
-            Kind::Callbacks,
-            Kind::Inbox,
-            Kind::Sys,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == number)
+        [Kind::Public, Kind::Turns, Kind::Reply, Kind::Callbacks, Kind::Inbox, Kind::Sys]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
     }
 }
 
@@ -77,11 +70,7 @@ impl Name {
                 return Err(NameError::ControlCharacter);
             }
         }
-        Ok(Name(Arc::new(Parts {
-            org: org.into(),
-            kind,
-            name: name.into(),
-        })))
+        Ok(Name(Arc::new(Parts { org: org.into(), kind, name: name.into() })))
     }
 
     /// The organisation; empty for the broker's own.

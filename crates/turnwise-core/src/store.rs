@@ -9,8 +9,7 @@ use crate::message::{Effect, Enqueued, MessageId, MessageInfo, NewMessage, Order
 use crate::name::{QueueName, TopicName};
 use crate::time::Timestamp;
 use crate::topic::{
-    NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicFilter, TopicInfo,
-    TopicPattern,
+    NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicFilter, TopicInfo, TopicPattern,
 };
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
@@ -81,11 +80,7 @@ pub trait QueueStore: Send + Sync + 'static {
     /// Leases up to `limit` heads of lanes; never waits. O(log n) each.
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>>;
     /// Lets leases live for `lease` from now.
-    async fn extend(
-        &self,
-        receipts: Vec<Receipt>,
-        lease: Duration,
-    ) -> Result<Vec<ItemResult<Extended>>>;
+    async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>>;
     /// Ends leases, each with its effects, all or nothing. A repeat after
     /// success answers `LeaseLost`.
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>>;
@@ -103,17 +98,11 @@ pub trait QueueStore: Send + Sync + 'static {
     /// left. Housekeeping, never needed for safety.
     async fn sweep(&self, limit: u32) -> Result<u32>;
     /// What is known about messages, `None` for those that are not there.
-    async fn get(&self, queue: &QueueName, ids: Vec<MessageId>)
-    -> Result<Vec<Option<MessageInfo>>>;
+    async fn get(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<Vec<Option<MessageInfo>>>;
     /// The counters of a queue; zeros for an unknown one. O(1).
     async fn depth(&self, queue: &QueueName) -> Result<Depth>;
     /// Length, in flight and a place in one lane. O(place) in memory.
-    async fn lane(
-        &self,
-        queue: &QueueName,
-        key: &OrderingKey,
-        of: Option<MessageId>,
-    ) -> Result<LaneStatus>;
+    async fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> Result<LaneStatus>;
     /// Messages of one stage by id.
     async fn list(
         &self,

@@ -95,7 +95,10 @@ impl Agent {
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("turnwise/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("turnwise/", env!("CARGO_PKG_VERSION"))),
+        );
         if let Some(authorization) = &self.target.authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }

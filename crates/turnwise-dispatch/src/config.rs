@@ -69,7 +69,9 @@ pub enum ConfigError {
     #[error("the agent's address must look like http://host:port, without user, query or fragment")]
     BaseUrl,
     /// TLS to the agent is not part of this build.
-    #[error("this build cannot call the agent over https: use an http address, or a local proxy that adds TLS")]
+    #[error(
+        "this build cannot call the agent over https: use an http address, or a local proxy that adds TLS"
+    )]
     TlsNotBuiltIn,
     /// The key cannot be sent in a header.
     #[error("the agent's key holds characters that cannot be sent in a header")]
@@ -142,7 +144,9 @@ mod tests {
         assert_eq!(check("http://a:1/"), Ok("http://a:1/api/v1/chat/stream".to_owned()));
         assert_eq!(check("http://a/x/y"), Ok("http://a/x/y/api/v1/chat/stream".to_owned()));
         assert_eq!(check("https://a"), Err(ConfigError::TlsNotBuiltIn));
-        for wrong in ["", "a", "a:80", "/x", "ftp://a", "http://u:p@a", "http://a?b=c", "http://a#b", "http:// a"] {
+        for wrong in
+            ["", "a", "a:80", "/x", "ftp://a", "http://u:p@a", "http://a?b=c", "http://a#b", "http:// a"]
+        {
             assert_eq!(check(wrong), Err(ConfigError::BaseUrl), "{wrong}");
         }
     }

@@ -150,7 +150,9 @@ impl Intake {
         let is_last = frame.is_none();
         let parsed = match frame {
             Some(Ok(frame)) => {
-                let Ok(chunk) = frame.into_data() else { return None };
+                let Ok(chunk) = frame.into_data() else {
+                    return None;
+                };
                 self.stream_bytes += chunk.len() as u64;
                 if self.stream_bytes > STREAM_BYTES_MAX {
                     return Some(End::Failed(agent_error("The agent's stream is too large.")));
@@ -166,13 +168,19 @@ impl Intake {
                     self.bytes += event.data.len();
                     self.gathered.push(event);
                 }
-                Meaning::Complete { event, answer } => return Some(End::Complete { event, answer }),
+                Meaning::Complete { event, answer } => {
+                    return Some(End::Complete { event, answer });
+                }
                 Meaning::Failed(error) => return Some(End::Failed(error)),
             }
         }
         match parsed {
-            Err(error) => Some(End::Failed(agent_error(format!("The agent's stream cannot be read: {error}.")))),
-            Ok(()) if is_last => Some(End::Failed(agent_error("The agent's stream ended without an answer."))),
+            Err(error) => {
+                Some(End::Failed(agent_error(format!("The agent's stream cannot be read: {error}."))))
+            }
+            Ok(()) if is_last => {
+                Some(End::Failed(agent_error("The agent's stream ended without an answer.")))
+            }
             Ok(()) => None,
         }
     }

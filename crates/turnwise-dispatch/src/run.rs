@@ -27,7 +27,9 @@ impl Dispatcher {
     pub fn new(broker: Broker, config: DispatchConfig) -> Result<Dispatcher, ConfigError> {
         let agent = Agent::new(&config)?;
         let agent_up = Arc::new(AtomicBool::new(false));
-        Ok(Dispatcher { context: Context { broker, agent, config, abandon: CancellationToken::new(), agent_up } })
+        Ok(Dispatcher {
+            context: Context { broker, agent, config, abandon: CancellationToken::new(), agent_up },
+        })
     }
 
     /// A cheap way to ask whether the agent is up; always `Some`.

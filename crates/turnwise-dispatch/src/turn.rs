@@ -115,7 +115,9 @@ async fn exchange_unbounded(context: &Context, turn: &Turn, stream: bool) -> Res
             context.agent_up.store(false, Ordering::Relaxed);
             return Err(agent_unreachable());
         }
-        Err(_) => return Err(agent_error("The connection to the agent broke before its answer.")),
+        Err(_) => {
+            return Err(agent_error("The connection to the agent broke before its answer."));
+        }
     };
     if !context.agent_up.load(Ordering::Relaxed) {
         context.agent_up.store(true, Ordering::Relaxed);
@@ -233,15 +235,21 @@ fn report(turn: &Turn, outcome: &TurnOutcome, took: Duration) {
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let attempt = turn.attempt;
     match outcome {
-        TurnOutcome::Completed { .. } => tracing::debug!(message_id = %turn.id, attempt, ms, "turn answered"),
+        TurnOutcome::Completed { .. } => {
+            tracing::debug!(message_id = %turn.id, attempt, ms, "turn answered")
+        }
         TurnOutcome::Failed(TurnError { code, status, .. }) => {
             tracing::warn!(message_id = %turn.id, attempt, ms, %code, status, "turn failed");
         }
-        TurnOutcome::Cancelled => tracing::info!(message_id = %turn.id, attempt, ms, "turn stopped for its client"),
+        TurnOutcome::Cancelled => {
+            tracing::info!(message_id = %turn.id, attempt, ms, "turn stopped for its client")
+        }
         TurnOutcome::RetryAfter(pause) => {
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(message_id = %turn.id, attempt, ms, pause_ms, "the agent is busy");
         }
-        TurnOutcome::Release => tracing::info!(message_id = %turn.id, attempt, ms, "turn given back"),
+        TurnOutcome::Release => {
+            tracing::info!(message_id = %turn.id, attempt, ms, "turn given back")
+        }
     }
 }

@@ -22,7 +22,11 @@ pub(crate) fn agent_error(detail: impl Into<String>) -> TurnError {
 
 /// The agent did not answer in time.
 pub(crate) fn agent_timeout(limit: Duration) -> TurnError {
-    TurnError::new("agent_timeout", 504, format!("The agent did not answer within {} s.", limit.as_secs_f64()))
+    TurnError::new(
+        "agent_timeout",
+        504,
+        format!("The agent did not answer within {} s.", limit.as_secs_f64()),
+    )
 }
 
 /// No connection to the agent.
@@ -44,7 +48,9 @@ fn one_line(json: Bytes) -> Bytes {
     if !json.contains(&b'\n') && !json.contains(&b'\r') {
         return json;
     }
-    let blank = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
+    let blank = |byte: &u8| {
+        if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }
+    };
     json.iter().map(blank).collect()
 }
 
@@ -130,7 +136,8 @@ struct EventJson<'a> {
 }
 
 /// Names that mean something else to our own readers.
-const OWN_NAMES: [&str; 8] = ["message", "queued", "processing", "done", "error", "cancelled", "position", "gap"];
+const OWN_NAMES: [&str; 8] =
+    ["message", "queued", "processing", "done", "error", "cancelled", "position", "gap"];
 
 /// Reads one event of a stream: its `type`, its name, or `[DONE]` tell the end.
 pub(crate) fn meaning(event: SseEvent) -> Meaning {
@@ -192,7 +199,9 @@ mod tests {
     fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> TurnOutcome {
         let headers = headers
             .iter()
-            .map(|(name, value)| (header::HeaderName::from_static(name), header::HeaderValue::from_static(value)))
+            .map(|(name, value)| {
+                (header::HeaderName::from_static(name), header::HeaderValue::from_static(value))
+            })
             .collect();
         refusal(StatusCode::from_u16(status).expect("valid"), &headers, body.as_bytes())
     }
@@ -255,7 +264,9 @@ mod tests {
         assert_eq!(refused(429, &[("retry-after", "0")], ""), wait(50));
         assert_eq!(refused(429, &[("retry-after", "999999999")], ""), wait(600_000));
         assert_eq!(refused(429, &[("retry-after", "Fri, 31 Dec 2027 23:59:59 GMT")], ""), wait(5_000));
-        let TurnOutcome::Failed(told) = refused(400, &[], r#"{"error":"Bad","message":"No text"}"#) else { panic!() };
+        let TurnOutcome::Failed(told) = refused(400, &[], r#"{"error":"Bad","message":"No text"}"#) else {
+            panic!()
+        };
         assert_eq!(told.detail, "The agent refused the message with status 400: No text");
     }
 }

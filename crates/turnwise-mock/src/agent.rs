@@ -121,7 +121,10 @@ async fn route(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Re
     match request.uri().path() {
         "/api/v1/chat" if method == Method::POST => chat(shared, request, false).await,
         "/api/v1/chat/stream" if method == Method::POST => chat(shared, request, true).await,
-        "/health" => Ok(json_response(StatusCode::OK, Bytes::from_static(b"{\"status\":\"healthy\",\"version\":\"mock\"}"))),
+        "/health" => Ok(json_response(
+            StatusCode::OK,
+            Bytes::from_static(b"{\"status\":\"healthy\",\"version\":\"mock\"}"),
+        )),
         "/stats" => Ok(json_response(StatusCode::OK, json_bytes(&shared.journal.stats()))),
         "/log" if method == Method::DELETE => {
             shared.journal.reset();
@@ -162,7 +165,11 @@ impl ChatRequest<'_> {
     }
 }
 
-async fn chat(shared: Arc<Shared>, request: Request<Incoming>, stream: bool) -> io::Result<Response<AgentBody>> {
+async fn chat(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    stream: bool,
+) -> io::Result<Response<AgentBody>> {
     let (parts, body) = request.into_parts();
     if let Some(response) = wrong_key(&shared.config, &parts.headers) {
         return Ok(response);
@@ -190,7 +197,13 @@ async fn chat(shared: Arc<Shared>, request: Request<Incoming>, stream: bool) -> 
 }
 
 /// Does what the plan says, on either route.
-async fn perform(plan: Plan, call: OpenCall, message_id: &str, text: &str, stream: bool) -> io::Result<Response<AgentBody>> {
+async fn perform(
+    plan: Plan,
+    call: OpenCall,
+    message_id: &str,
+    text: &str,
+    stream: bool,
+) -> io::Result<Response<AgentBody>> {
     let refuses = matches!(plan.strike, Strike::Status(_));
     if plan.delay_ms > 0 && (refuses || !stream) {
         tokio::time::sleep(Duration::from_millis(plan.delay_ms)).await;

@@ -40,7 +40,12 @@ pub(crate) fn text_of(message: &str, plan: &Plan) -> String {
 
 /// The agent's JSON answer.
 pub(crate) fn answer_json(message_id: &str, text: &str) -> Bytes {
-    json_bytes(&AnswerJson { message_id, responses: [text], response_language: "en", voice_audio_base64: None })
+    json_bytes(&AnswerJson {
+        message_id,
+        responses: [text],
+        response_language: "en",
+        voice_audio_base64: None,
+    })
 }
 
 pub(crate) fn json_bytes<T: Serialize>(value: &T) -> Bytes {
@@ -99,7 +104,11 @@ pub(crate) fn script(plan: &Plan, message_id: &str, text: &str) -> VecDeque<Step
     }
     let mut pending = BytesMut::new();
     for number in 1..=plan.events {
-        put_event(&mut pending, None, &serde_json::json!({"type": "progress", "text": format!("part {number} ")}));
+        put_event(
+            &mut pending,
+            None,
+            &serde_json::json!({"type": "progress", "text": format!("part {number} ")}),
+        );
         if plan.gap_ms > 0 {
             steps.push_back(Step::Chunk(pending.split().freeze()));
             steps.push_back(Step::Wait(Duration::from_millis(plan.gap_ms)));
@@ -119,7 +128,11 @@ fn push_end(steps: &mut VecDeque<Step>, mut pending: BytesMut, plan: &Plan, mess
     };
     match plan.strike {
         Strike::Error | Strike::Status(_) => {
-            put_event(&mut pending, None, &serde_json::json!({"type": "error", "error": "the fake agent failed"}));
+            put_event(
+                &mut pending,
+                None,
+                &serde_json::json!({"type": "error", "error": "the fake agent failed"}),
+            );
         }
         Strike::Garbage => pending.put_slice(b"<html>not a stream</html>"),
         Strike::None => put_ending(&mut pending, plan.ending, &answer_json(message_id, text)),

@@ -69,11 +69,15 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::Lost(id) => write!(f, "{id} was accepted and never ended"),
-            Violation::NeverAnswered(id) => write!(f, "{id} completed without an answer of the agent"),
+            Violation::NeverAnswered(id) => {
+                write!(f, "{id} completed without an answer of the agent")
+            }
             Violation::EndedTwice(id) => write!(f, "{id} ended more than once"),
             Violation::Doubled(id) => write!(f, "{id} was called again after its answer"),
             Violation::OutOfOrder { first, second } => write!(f, "{second} overtook {first}"),
-            Violation::Overlap { running, started } => write!(f, "{started} started while {running} was running"),
+            Violation::Overlap { running, started } => {
+                write!(f, "{started} started while {running} was running")
+            }
         }
     }
 }
@@ -190,9 +194,9 @@ fn check_ends(receipts: &[TurnReceipt], calls: &HashMap<&str, Vec<&Call>>, out: 
         match receipt.ends.as_slice() {
             [] => out.push(Violation::Lost(id.clone())),
             [Terminal::Completed] => {
-                let answered = calls
-                    .get(id.as_str())
-                    .is_some_and(|calls| calls.iter().any(|call| call.outcome == Some(CallOutcome::Answered)));
+                let answered = calls.get(id.as_str()).is_some_and(|calls| {
+                    calls.iter().any(|call| call.outcome == Some(CallOutcome::Answered))
+                });
                 if !answered {
                     out.push(Violation::NeverAnswered(id.clone()));
                 }
@@ -205,7 +209,8 @@ fn check_ends(receipts: &[TurnReceipt], calls: &HashMap<&str, Vec<&Call>>, out: 
 
 fn check_doubled(calls: &HashMap<&str, Vec<&Call>>, reruns_declared: bool, out: &mut Vec<Violation>) {
     for (id, calls) in calls {
-        let Some(answered_at) = calls.iter().position(|call| call.outcome == Some(CallOutcome::Answered)) else {
+        let Some(answered_at) = calls.iter().position(|call| call.outcome == Some(CallOutcome::Answered))
+        else {
             continue;
         };
         let (before, after) = calls.split_at(answered_at + 1);
@@ -244,10 +249,15 @@ fn check_interleaving(lane: &[&Call], out: &mut Vec<Violation>) {
     let mut last_place: HashMap<&str, usize> = HashMap::new();
     for (place, call) in lane.iter().enumerate() {
         let earlier = last_place.insert(&call.message_id, place);
-        let Some(earlier) = earlier.filter(|earlier| earlier + 1 < place) else { continue };
+        let Some(earlier) = earlier.filter(|earlier| earlier + 1 < place) else {
+            continue;
+        };
         let between = lane.get(earlier + 1).filter(|_| !call.message_id.is_empty());
         if let Some(between) = between {
-            out.push(Violation::OutOfOrder { first: call.message_id.clone(), second: between.message_id.clone() });
+            out.push(Violation::OutOfOrder {
+                first: call.message_id.clone(),
+                second: between.message_id.clone(),
+            });
         }
     }
 }
@@ -318,12 +328,9 @@ mod tests {
 
     #[test]
     fn a_good_history_is_clean() {
-        let calls = [
-            call("a", 1, 1, 2, Refused),
-            call("a", 2, 3, 4, Answered),
-            call("b", 1, 5, 6, Answered),
-        ];
-        let receipts = [receipt("a", 1, &[Completed]), receipt("b", 3, &[Completed]), receipt("x", 5, &[Dropped])];
+        let calls = [call("a", 1, 1, 2, Refused), call("a", 2, 3, 4, Answered), call("b", 1, 5, 6, Answered)];
+        let receipts =
+            [receipt("a", 1, &[Completed]), receipt("b", 3, &[Completed]), receipt("x", 5, &[Dropped])];
         assert_eq!(check(false, &calls, &receipts), []);
     }
 
@@ -331,7 +338,10 @@ mod tests {
     fn an_accepted_message_without_an_end_is_lost() {
         let calls = [call("a", 1, 1, 2, Answered)];
         assert_eq!(check(false, &calls, &[receipt("a", 1, &[])]), [Violation::Lost("a".into())]);
-        assert_eq!(check(false, &[], &[receipt("a", 1, &[Completed])]), [Violation::NeverAnswered("a".into())]);
+        assert_eq!(
+            check(false, &[], &[receipt("a", 1, &[Completed])]),
+            [Violation::NeverAnswered("a".into())]
+        );
         assert_eq!(
             check(false, &calls, &[receipt("a", 1, &[Completed, Failed])]),
             [Violation::EndedTwice("a".into())]
@@ -351,7 +361,10 @@ mod tests {
     fn an_overtaken_message_is_out_of_order() {
         let calls = [call("b", 1, 1, 2, Answered), call("a", 1, 3, 4, Answered)];
         let wrong = [Violation::OutOfOrder { first: "a".into(), second: "b".into() }];
-        assert_eq!(check(false, &calls, &[receipt("a", 1, &[Completed]), receipt("b", 3, &[Completed])]), wrong);
+        assert_eq!(
+            check(false, &calls, &[receipt("a", 1, &[Completed]), receipt("b", 3, &[Completed])]),
+            wrong
+        );
         // Submitted at the same time: either order is right.
         assert_eq!(check(false, &calls, &[receipt("a", 1, &[Completed]), receipt("b", 1, &[Completed])]), []);
     }

@@ -49,7 +49,8 @@ pub struct Answer {
 impl Answer {
     /// The body as JSON.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.body).map_err(|error| ClientError(format!("not the JSON expected: {error}")))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| ClientError(format!("not the JSON expected: {error}")))
     }
 
     /// One header as text, or "".
@@ -99,7 +100,8 @@ impl Conn {
         body: Bytes,
     ) -> Result<Answer, ClientError> {
         let (parts, body) = self.send(method, path, headers, body).await?.into_parts();
-        let body = body.collect().await.map_err(|error| failed("reading the answer")(error.into()))?.to_bytes();
+        let body =
+            body.collect().await.map_err(|error| failed("reading the answer")(error.into()))?.to_bytes();
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
 
@@ -147,14 +149,16 @@ impl Conn {
     ) -> Result<http::Response<Incoming>, ClientError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = path.parse().map_err(|error: http::uri::InvalidUri| failed("the path")(error.into()))?;
+        *request.uri_mut() =
+            path.parse().map_err(|error: http::uri::InvalidUri| failed("the path")(error.into()))?;
         let own = request.headers_mut();
         own.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).map_err(|error| failed("a header")(error.into()))?;
             own.insert(HeaderName::from_static(name), value);
         }
-        let host = HeaderValue::from_str(&self.authority).map_err(|error| failed("the host")(error.into()))?;
+        let host =
+            HeaderValue::from_str(&self.authority).map_err(|error| failed("the host")(error.into()))?;
         own.insert(header::HOST, host);
         own.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         let sender = self.sender().await?;
@@ -230,7 +234,9 @@ impl SseReader {
             if self.buffer.len() > EVENT_BYTES_MAX {
                 return Err(ClientError("an event is too large".into()));
             }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
             let frame = frame.map_err(|error| failed("reading the stream")(error.into()))?;
             if let Ok(data) = frame.into_data() {
                 self.buffer.extend_from_slice(&data);
@@ -280,7 +286,9 @@ fn parse_block(block: &[u8]) -> Result<Option<SseEvent>, ClientError> {
             }
             "retry" => {}
             _ if line.starts_with(':') || line.is_empty() => {}
-            _ => return Err(ClientError(format!("a line the API does not promise: {line:?}"))),
+            _ => {
+                return Err(ClientError(format!("a line the API does not promise: {line:?}")));
+            }
         }
     }
     Ok(has_data.then_some(event))

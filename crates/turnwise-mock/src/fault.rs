@@ -125,7 +125,9 @@ impl Plan {
     pub fn apply_text(&mut self, text: &str) {
         let mut rest = text;
         while let Some((_, tail)) = rest.split_once("[[") {
-            let Some((words, after)) = tail.split_once("]]") else { return };
+            let Some((words, after)) = tail.split_once("]]") else {
+                return;
+            };
             for word in words.split_whitespace() {
                 let _ = self.apply(word);
             }
@@ -197,7 +199,8 @@ mod tests {
     #[test]
     fn spread_stays_in_its_range_and_differs() {
         let config = AgentConfig { delay_ms: 10, delay_spread_ms: 5, ..AgentConfig::default() };
-        let delays: std::collections::BTreeSet<u64> = (0..100).map(|n| Plan::of(&config, n).delay_ms).collect();
+        let delays: std::collections::BTreeSet<u64> =
+            (0..100).map(|n| Plan::of(&config, n).delay_ms).collect();
         assert_eq!(delays, (10..=15).collect());
     }
 }

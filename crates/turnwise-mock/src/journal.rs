@@ -121,7 +121,13 @@ impl Journal {
     /// Notes the start of a call. The returned guard notes its end; dropping
     /// it unended means that the caller left.
     #[must_use]
-    pub fn start(self: &Arc<Self>, conversation: String, message_id: &str, attempt: u32, stream: bool) -> OpenCall {
+    pub fn start(
+        self: &Arc<Self>,
+        conversation: String,
+        message_id: &str,
+        attempt: u32,
+        stream: bool,
+    ) -> OpenCall {
         let started_us = self.now_us();
         let mut inner = self.inner.lock();
         inner.clock += 1;

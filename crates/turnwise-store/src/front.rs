@@ -10,9 +10,9 @@ use std::time::Duration;
 use turnwise_core::machine::{Bodies, Machine};
 use turnwise_core::{
     Claim, Delivery, Depth, Effect, Enqueued, Epoch, Extended, ItemResult, LaneStatus, MessageId,
-    MessageInfo, NewEvent, NewMessage, Offset, OrderingKey, Position, QueueName, QueueStore, Read,
-    ReadFrom, ReadMany, Receipt, Removed, Result, Settled, Settlement, Stage, StopRequested, Store,
-    StorePosition, Timestamp, TopicFilter, TopicInfo, TopicName, TopicPattern, TopicStore,
+    MessageInfo, NewEvent, NewMessage, Offset, OrderingKey, Position, QueueName, QueueStore, Read, ReadFrom,
+    ReadMany, Receipt, Removed, Result, Settled, Settlement, Stage, StopRequested, Store, StorePosition,
+    Timestamp, TopicFilter, TopicInfo, TopicName, TopicPattern, TopicStore,
 };
 
 /// A store: the traits in front of an engine.
@@ -93,9 +93,7 @@ impl<E: Engine> QueueStore for Front<E> {
 
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
         let bytes = batch.iter().map(|settlement| effects_bytes(&settlement.effects)).sum();
-        self.engine
-            .call(change(bytes), move |machine, now, bodies| machine.settle(now, batch, bodies))
-            .await
+        self.engine.call(change(bytes), move |machine, now, bodies| machine.settle(now, batch, bodies)).await
     }
 
     async fn remove(
@@ -182,7 +180,12 @@ impl<E: Engine> TopicStore for Front<E> {
         self.engine.call(READ, move |machine, _, bodies| machine.read(&topic, from, limit, bodies)).await
     }
 
-    async fn read_many(&self, patterns: &[TopicPattern], after: StorePosition, limit: u32) -> Result<ReadMany> {
+    async fn read_many(
+        &self,
+        patterns: &[TopicPattern],
+        after: StorePosition,
+        limit: u32,
+    ) -> Result<ReadMany> {
         let patterns = patterns.to_vec();
         let operation = move |machine: &mut Machine, _, bodies: &dyn Bodies| {
             machine.read_many(&patterns, after, limit, bodies)
@@ -197,8 +200,9 @@ impl<E: Engine> TopicStore for Front<E> {
         limit: u32,
     ) -> Result<Vec<TopicInfo>> {
         let pattern = pattern.clone();
-        let operation =
-            move |machine: &mut Machine, _, _: &dyn Bodies| Ok(machine.topics(&pattern, after.as_ref(), limit));
+        let operation = move |machine: &mut Machine, _, _: &dyn Bodies| {
+            Ok(machine.topics(&pattern, after.as_ref(), limit))
+        };
         self.engine.call(READ, operation).await
     }
 
@@ -228,8 +232,9 @@ impl<E: Engine> TopicStore for Front<E> {
         to: Position,
     ) -> Result<bool> {
         let (topic, subscription) = (topic.clone(), subscription.to_owned());
-        let operation =
-            move |machine: &mut Machine, _, _: &dyn Bodies| Ok(machine.advance(&topic, &subscription, from, to));
+        let operation = move |machine: &mut Machine, _, _: &dyn Bodies| {
+            Ok(machine.advance(&topic, &subscription, from, to))
+        };
         self.engine.call(change(0), operation).await
     }
 

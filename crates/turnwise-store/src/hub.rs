@@ -241,7 +241,11 @@ mod tests {
     #[test]
     fn a_dropped_watcher_leaves_nothing_behind() {
         let hub = Arc::new(Hub::default());
-        let all = (hub.wakeups(), hub.watch(TopicFilter::One(topic("a"))), hub.watch(TopicFilter::Patterns(vec![])));
+        let all = (
+            hub.wakeups(),
+            hub.watch(TopicFilter::One(topic("a"))),
+            hub.watch(TopicFilter::Patterns(vec![])),
+        );
         assert_eq!(hub.watching(), 3);
         drop(all);
         assert_eq!(hub.watching(), 0);

@@ -40,7 +40,8 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Clock) -> Arc<MemoryStore> {
         let epoch = Epoch(u64::try_from(clock().0).unwrap_or(0));
-        let state = Arc::new(Mutex::new(State { machine: Machine::new(epoch), bodies: MemoryBodies::default() }));
+        let state =
+            Arc::new(Mutex::new(State { machine: Machine::new(epoch), bodies: MemoryBodies::default() }));
         let hub = Arc::new(Hub::default());
         let alarm = start_alarm(Arc::downgrade(&state), Arc::clone(&hub), Arc::clone(&clock));
         Arc::new(Front { engine: Memory { state, hub, clock, epoch, alarm } })

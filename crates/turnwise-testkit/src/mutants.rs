@@ -1,1 +1,90 @@
-//! x
+//! Runs clauses, histories and simulation with one deliberate fault on, and
+//! tells who noticed. A fault nobody notices means a rule nobody checks.
+
+use crate::clauses::ALL;
+use crate::harness::Harness;
+use crate::{model, report, sim};
+use std::fmt::Write as _;
+use std::time::Duration;
+use turnwise_core::machine::mutants::{Mutant, set};
+
+/// A clause that takes longer counts as broken: the fault made it hang.
+const CLAUSE_MAX: Duration = Duration::from_secs(60);
+/// Histories and steps against the engine.
+const HISTORIES: (u64, u32) = (25, 80);
+/// Seeds and steps of the simulation.
+const SIMULATION: (u64, u32) = (300, 50);
+
+/// Who noticed one fault.
+#[derive(Clone, Debug)]
+pub struct Caught {
+    /// The fault.
+    pub mutant: Mutant,
+    /// Clauses that were broken, short.
+    pub clauses: Vec<&'static str>,
+    /// A history was broken.
+    pub model: bool,
+    /// A simulated seed was broken.
+    pub simulation: bool,
+}
+
+impl Caught {
+    /// Whether anybody noticed.
+    #[must_use]
+    pub fn by_any(&self) -> bool {
+        !self.clauses.is_empty() || self.model || self.simulation
+    }
+}
+
+fn panics_or_breaks<T, E>(run: impl FnOnce() -> Result<T, E>) -> bool {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_or(true, |answer| answer.is_err())
+}
+
+/// Runs everything with one fault on. Nothing else of this process may use a
+/// store meanwhile.
+///
+/// `harness` is asked for a fresh harness for each run.
+pub fn run(
+    mutant: Option<Mutant>,
+    harness: &dyn Fn() -> Box<dyn Harness>,
+) -> (Vec<&'static str>, bool, bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime without threads starts");
+    set(mutant);
+    let mut clauses = Vec::new();
+    for (name, clause) in ALL {
+        let engine = harness();
+        let check = async { tokio::time::timeout(CLAUSE_MAX, report::check(*clause, &*engine)).await };
+        if !matches!(runtime.block_on(check), Ok(Ok(()))) {
+            clauses.push(name.split('_').next().unwrap_or(name));
+        }
+    }
+    let (count, steps) = HISTORIES;
+    let model = panics_or_breaks(|| runtime.block_on(model::run(&*harness(), count, steps)));
+    let (count, steps) = SIMULATION;
+    let simulation = panics_or_breaks(|| sim::run(1, count, steps));
+    set(None);
+    (clauses, model, simulation)
+}
+
+/// Runs every fault in turn.
+pub fn run_all(harness: &dyn Fn() -> Box<dyn Harness>) -> Vec<Caught> {
+    let caught = |mutant: &Mutant| {
+        let (clauses, model, simulation) = run(Some(*mutant), harness);
+        Caught { mutant: *mutant, clauses, model, simulation }
+    };
+    Mutant::ALL.iter().map(caught).collect()
+}
+
+/// The table mutant by who noticed.
+#[must_use]
+pub fn table(all: &[Caught]) -> String {
+    let mut text = format!("{:<24}{:<8}{:<8}clauses\n", "mutant", "model", "sim");
+    for caught in all {
+        let word = |noticed| if noticed { "caught" } else { "-" };
+        let clauses = if caught.clauses.is_empty() { "-".to_owned() } else { caught.clauses.join(" ") };
+        let name = caught.mutant.name();
+        let _ = writeln!(text, "{name:<24}{:<8}{:<8}{clauses}", word(caught.model), word(caught.simulation));
+    }
+    text
+}

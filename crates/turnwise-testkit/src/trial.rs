@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use turnwise_core::{
     Claim, Delivery, Depth, Effect, Enqueued, Event, Kind, MessageId, MessageInfo, Name, NewEvent,
-    NewMessage, OrderingKey, Outcome, QueueName, Read, ReadFrom, Receipt, Settled, Settlement,
-    Stage, Store, StoreError, TopicName,
+    NewMessage, OrderingKey, Outcome, QueueName, Read, ReadFrom, Receipt, Settled, Settlement, Stage, Store,
+    StoreError, TopicName,
 };
 
 /// The lease of [`Trial::claim`].
@@ -281,7 +281,9 @@ impl<'a> Trial<'a> {
     pub async fn events(&self, topic: &TopicName) -> Result<Vec<Event>, Broken> {
         match self.store.read(topic, ReadFrom::Earliest, PAGE).await? {
             Read::Events { events, .. } => Ok(events),
-            Read::Gap { resume } => Err(Broken(format!("reading from the oldest answers a gap to {resume:?}"))),
+            Read::Gap { resume } => {
+                Err(Broken(format!("reading from the oldest answers a gap to {resume:?}")))
+            }
         }
     }
 

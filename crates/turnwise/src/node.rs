@@ -61,8 +61,10 @@ impl Node {
     /// Starts calling the agent if there is one; answers how to ask for its state.
     async fn start_dispatch(&self, config: &Config, broker: &Broker) -> Result<AgentStatus, Failure> {
         let Some(base_url) = &config.agent_base_url else { return Ok(Arc::new(|| None)) };
-        let dispatcher = Dispatcher::new(broker.clone(), dispatch_config(config, base_url))
-            .map_err(|error| Failure::new(Exit::Usage, "the agent's settings are wrong", error.to_string()))?;
+        let dispatcher =
+            Dispatcher::new(broker.clone(), dispatch_config(config, base_url)).map_err(|error| {
+                Failure::new(Exit::Usage, "the agent's settings are wrong", error.to_string())
+            })?;
         let status = dispatcher.status();
         let shutdown = self.shutdown.clone();
         self.start_part(async move { dispatcher.run(shutdown).await }).await;
@@ -105,7 +107,11 @@ impl Node {
             tracing::error!(%error, "the store did not close in order");
         }
         match unexpected {
-            true => Err(Failure::new(Exit::Failure, "stopped by itself", "a part of the server ended; see the log")),
+            true => Err(Failure::new(
+                Exit::Failure,
+                "stopped by itself",
+                "a part of the server ended; see the log",
+            )),
             false => Ok(()),
         }
     }

@@ -13,10 +13,7 @@ pub(crate) fn check(sources: &[Source], report: &mut Report) {
                     continue;
                 }
                 let line = before.matches('\n').count() + 1;
-                report.failures.push(format!(
-                    "{}:{line}: `#{word}…)]` gives no reason",
-                    source.path
-                ));
+                report.failures.push(format!("{}:{line}: `#{word}…)]` gives no reason", source.path));
             }
         }
     }

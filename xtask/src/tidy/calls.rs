@@ -19,11 +19,7 @@ struct Banned {
 }
 
 const BANNED: [Banned; 6] = [
-    Banned {
-        call: "SystemTime::now",
-        scope: Scope::Everywhere,
-        instead: "take the clock as an argument",
-    },
+    Banned { call: "SystemTime::now", scope: Scope::Everywhere, instead: "take the clock as an argument" },
     Banned {
         call: "Instant::now",
         scope: Scope::OutsideTests,
@@ -34,21 +30,9 @@ const BANNED: [Banned; 6] = [
         scope: Scope::OutsideTests,
         instead: "a JoinSet or TaskTracker that somebody awaits",
     },
-    Banned {
-        call: "process::exit",
-        scope: Scope::Everywhere,
-        instead: "return an ExitCode from main",
-    },
-    Banned {
-        call: "thread::sleep",
-        scope: Scope::Everywhere,
-        instead: "wait for the thing itself",
-    },
-    Banned {
-        call: "unbounded_channel",
-        scope: Scope::Everywhere,
-        instead: "a channel with a named limit",
-    },
+    Banned { call: "process::exit", scope: Scope::Everywhere, instead: "return an ExitCode from main" },
+    Banned { call: "thread::sleep", scope: Scope::Everywhere, instead: "wait for the thing itself" },
+    Banned { call: "unbounded_channel", scope: Scope::Everywhere, instead: "a channel with a named limit" },
 ];
 
 /// One file that may make one call.
@@ -73,46 +57,22 @@ const ALLOWED: [Allowed; 13] = [
         "crates/turnwise-store/src/clock.rs",
         "the one place where an engine reads the monotonic clock",
     ),
-    allowed(
-        "Instant::now",
-        "crates/turnwise/src/cli/bench/load.rs",
-        "measures what a client sees",
-    ),
-    allowed(
-        "Instant::now",
-        "crates/turnwise/src/cli/bench/mod.rs",
-        "measures what a client sees",
-    ),
-    allowed(
-        "Instant::now",
-        "crates/turnwise/src/cli/bench/stamp.rs",
-        "measures the machine",
-    ),
-    allowed(
-        "Instant::now",
-        "crates/turnwise/src/cli/demo/actor.rs",
-        "measures what a client sees",
-    ),
+    allowed("Instant::now", "crates/turnwise/src/cli/bench/load.rs", "measures what a client sees"),
+    allowed("Instant::now", "crates/turnwise/src/cli/bench/mod.rs", "measures what a client sees"),
+    allowed("Instant::now", "crates/turnwise/src/cli/bench/stamp.rs", "measures the machine"),
+    allowed("Instant::now", "crates/turnwise/src/cli/demo/actor.rs", "measures what a client sees"),
     allowed(
         "Instant::now",
         "crates/turnwise/src/cli/demo/board.rs",
         "the stopwatch of the table on the screen",
     ),
-    allowed(
-        "Instant::now",
-        "crates/turnwise/src/cli/demo/mod.rs",
-        "ends a picture loop",
-    ),
+    allowed("Instant::now", "crates/turnwise/src/cli/demo/mod.rs", "ends a picture loop"),
     allowed(
         "Instant::now",
         "crates/turnwise/src/client.rs",
         "a client's patience with a server that restarts",
     ),
-    allowed(
-        "SystemTime::now",
-        "crates/turnwise-store/src/clock.rs",
-        "the clock that is handed to the store",
-    ),
+    allowed("SystemTime::now", "crates/turnwise-store/src/clock.rs", "the clock that is handed to the store"),
     allowed(
         "process::exit",
         "crates/turnwise/src/cli/print.rs",
@@ -157,10 +117,7 @@ pub(crate) fn check(sources: &[Source], report: &mut Report) {
             }
         }
     }
-    for allowed in ALLOWED
-        .iter()
-        .filter(|allowed| !used.contains(&(allowed.call, allowed.file)))
-    {
+    for allowed in ALLOWED.iter().filter(|allowed| !used.contains(&(allowed.call, allowed.file))) {
         report.warnings.push(format!(
             "{} no longer calls `{}` ({}): take the exception away",
             allowed.file, allowed.call, allowed.reason
@@ -172,9 +129,7 @@ pub(crate) fn check(sources: &[Source], report: &mut Report) {
 fn takes_tokios_instant(code: &str) -> bool {
     let named = |path: &str| {
         code.match_indices(path).any(|(at, _)| {
-            let import = code
-                .get(at + path.len()..)
-                .and_then(|rest| rest.split(';').next());
+            let import = code.get(at + path.len()..).and_then(|rest| rest.split(';').next());
             import.is_some_and(|import| calls(import, "Instant"))
         })
     };
@@ -182,9 +137,7 @@ fn takes_tokios_instant(code: &str) -> bool {
 }
 
 fn is_allowed(call: &str, file: &str) -> bool {
-    ALLOWED
-        .iter()
-        .any(|allowed| allowed.call == call && allowed.file == file)
+    ALLOWED.iter().any(|allowed| allowed.call == call && allowed.file == file)
 }
 
 /// Whether the line names the call as a whole word.
@@ -220,8 +173,7 @@ fn test_lines(source: &Source) -> Vec<bool> {
             marked = false;
         }
         lines.push(whole || until.is_some());
-        depth +=
-            i32::try_from(opens).unwrap_or(i32::MAX) - i32::try_from(closes).unwrap_or(i32::MAX);
+        depth += i32::try_from(opens).unwrap_or(i32::MAX) - i32::try_from(closes).unwrap_or(i32::MAX);
         if until.is_some_and(|level| depth <= level) {
             until = None;
         }
@@ -235,10 +187,7 @@ mod tests {
 
     fn failures(path: &str, text: &str) -> usize {
         let mut report = Report::default();
-        check(
-            &[Source::new(path.to_owned(), text.to_owned())],
-            &mut report,
-        );
+        check(&[Source::new(path.to_owned(), text.to_owned())], &mut report);
         report.failures.len()
     }
 
@@ -247,27 +196,11 @@ mod tests {
         let measured = "#[cfg(test)]\nmod tests {\n fn f() { Instant::now(); }\n}\n";
         for (path, text, expected) in [
             ("crates/a/src/x.rs", "fn f() { Instant::now(); }", 1),
-            (
-                "crates/a/src/x.rs",
-                "// Instant::now()\nfn f() { \"Instant::now\"; }",
-                0,
-            ),
+            ("crates/a/src/x.rs", "// Instant::now()\nfn f() { \"Instant::now\"; }", 0),
             ("crates/a/src/x.rs", measured, 0),
-            (
-                "crates/a/src/x.rs",
-                &format!("{measured}fn g() {{ Instant::now(); }}"),
-                1,
-            ),
-            (
-                "crates/a/tests/it/x.rs",
-                "fn f() { tokio::spawn(x); std::thread::sleep(y); }",
-                1,
-            ),
-            (
-                "crates/a/src/x.rs",
-                "fn f() { tokio::spawn_local(x); MyInstant::now(); }",
-                0,
-            ),
+            ("crates/a/src/x.rs", &format!("{measured}fn g() {{ Instant::now(); }}"), 1),
+            ("crates/a/tests/it/x.rs", "fn f() { tokio::spawn(x); std::thread::sleep(y); }", 1),
+            ("crates/a/src/x.rs", "fn f() { tokio::spawn_local(x); MyInstant::now(); }", 0),
         ] {
             assert_eq!(failures(path, text), expected, "{path}: {text}");
         }

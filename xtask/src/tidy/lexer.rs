@@ -4,11 +4,7 @@
 /// `text` with comments and the insides of strings and characters turned into
 /// spaces. Line breaks stay, so line numbers do too.
 pub(crate) fn blank(text: &str) -> String {
-    let mut lexer = Lexer {
-        chars: text.chars().collect(),
-        at: 0,
-        out: String::new(),
-    };
+    let mut lexer = Lexer { chars: text.chars().collect(), at: 0, out: String::new() };
     while lexer.at < lexer.chars.len() {
         lexer.step();
     }
@@ -39,9 +35,7 @@ impl Lexer {
     }
 
     fn step(&mut self) {
-        let after_word = self
-            .out
-            .ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let after_word = self.out.ends_with(|c: char| c.is_alphanumeric() || c == '_');
         match (self.peek(0), self.peek(1)) {
             ('/', '/') => {
                 while self.at < self.chars.len() && self.peek(0) != '\n' {
@@ -51,9 +45,7 @@ impl Lexer {
             ('/', '*') => self.block_comment(),
             ('"', _) => self.string(),
             ('r', '"' | '#') if !after_word => self.raw_string(1),
-            ('b' | 'c', 'r') if !after_word && matches!(self.peek(2), '"' | '#') => {
-                self.raw_string(2)
-            }
+            ('b' | 'c', 'r') if !after_word && matches!(self.peek(2), '"' | '#') => self.raw_string(2),
             ('\'', _) => self.quote(),
             _ => self.keep(),
         }
@@ -147,10 +139,7 @@ mod tests {
             ("a /* { /* } */ { */ b", "a                   b"),
             (r#"f("{ \" }") {"#, r#"f("      ") {"#),
             (r##"r#"{ " "# {"##, r##"r#"    "# {"##),
-            (
-                "'{' '\\'' '\\u{1F}' x: &'a str {",
-                "' ' '  ' '      ' x: &'a str {",
-            ),
+            ("'{' '\\'' '\\u{1F}' x: &'a str {", "' ' '  ' '      ' x: &'a str {"),
             ("r#type { var\" { \"}", "r#type { var\"   \"}"),
         ];
         for (text, code) in cases {

@@ -91,24 +91,18 @@ pub fn tidy(root: &Path) -> Result<Report> {
 
 fn walk(root: &Path, folder: &str, sources: &mut Vec<Source>) -> Result<()> {
     let here = root.join(folder);
-    let entries =
-        std::fs::read_dir(&here).with_context(|| format!("reading {}", here.display()))?;
+    let entries = std::fs::read_dir(&here).with_context(|| format!("reading {}", here.display()))?;
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') || name == "target" || name == "node_modules" {
             continue;
         }
-        let path = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         if entry.file_type()?.is_dir() {
             walk(root, &path, sources)?;
         } else if path.ends_with(".rs") {
-            let text =
-                std::fs::read_to_string(entry.path()).with_context(|| format!("reading {path}"))?;
+            let text = std::fs::read_to_string(entry.path()).with_context(|| format!("reading {path}"))?;
             sources.push(Source::new(path, text));
         }
     }

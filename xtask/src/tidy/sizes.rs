@@ -16,15 +16,9 @@ pub(crate) fn check(sources: &[Source], report: &mut Report) {
         let lines = source.text.lines().count();
         lengths.push(lines);
         if lines > FILE_LINES_MAX {
-            report.failures.push(format!(
-                "{}: {lines} lines, at most {FILE_LINES_MAX}",
-                source.path
-            ));
+            report.failures.push(format!("{}: {lines} lines, at most {FILE_LINES_MAX}", source.path));
         } else if lines > FILE_LINES_WARN {
-            report.warnings.push(format!(
-                "{}: {lines} lines, think above {FILE_LINES_WARN}",
-                source.path
-            ));
+            report.warnings.push(format!("{}: {lines} lines, think above {FILE_LINES_WARN}", source.path));
         }
         for function in functions(&source.code) {
             if function.lines > FUNCTION_LINES_MAX {
@@ -53,21 +47,13 @@ fn functions(code: &str) -> Vec<Function> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("fn ") {
         let (before, rest) = code.split_at(at);
-        let name: String = rest
-            .chars()
-            .skip(3)
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
+        let name: String = rest.chars().skip(3).take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') || name.is_empty() {
             continue;
         }
         if let Some(body) = text_of_function(rest) {
             let line = before.matches('\n').count() + 1;
-            found.push(Function {
-                name,
-                line,
-                lines: body.matches('\n').count() + 1,
-            });
+            found.push(Function { name, line, lines: body.matches('\n').count() + 1 });
         }
     }
     found
@@ -101,13 +87,6 @@ mod tests {
     #[test]
     fn functions_are_measured_from_fn_to_their_brace() {
         let code = "trait T {\n  fn a(&self, b: [u8; 2]);\n}\npub async fn c(\n  f: fn(u8) -> u8,\n) {\n  if x {\n  }\n}\n";
-        assert_eq!(
-            functions(code),
-            [Function {
-                name: "c".to_owned(),
-                line: 4,
-                lines: 6
-            }]
-        );
+        assert_eq!(functions(code), [Function { name: "c".to_owned(), line: 4, lines: 6 }]);
     }
 }

@@ -33,18 +33,9 @@ impl Bench {
         let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));
         let inner: Arc<dyn Store> = MemoryStore::new(Arc::new(read));
         let (unconfirmed, unavailable) = Default::default();
-        let store = Arc::new(Deaf {
-            inner,
-            unconfirmed,
-            unavailable,
-        });
+        let store = Arc::new(Deaf { inner, unconfirmed, unavailable });
         let broker = start(&store, &clock, &config).await;
-        Bench {
-            broker,
-            store,
-            clock,
-            config,
-        }
+        Bench { broker, store, clock, config }
     }
 
     /// The same store under a new broker, as after a restart: leases of the
@@ -54,8 +45,7 @@ impl Bench {
     }
 
     pub(crate) fn pass(&self, time: Duration) {
-        self.clock
-            .fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
+        self.clock.fetch_add(i64::try_from(time.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -63,10 +53,7 @@ impl Bench {
     }
 
     pub(crate) async fn send(&self, user: &str, text: &str) -> Submitted {
-        self.broker
-            .submit(submission("acme", user, text))
-            .await
-            .unwrap()
+        self.broker.submit(submission("acme", user, text)).await.unwrap()
     }
 
     /// Claims after letting a poll come due.
@@ -83,29 +70,11 @@ impl Bench {
 
     pub(crate) async fn answer(&self, turn: &Turn, text: &str) {
         let answer = Some(Bytes::from(format!("{{\"responses\":[\"{text}\"]}}")));
-        self.broker
-            .finish(
-                turn,
-                TurnOutcome::Completed {
-                    answer,
-                    unsaved: Vec::new(),
-                },
-            )
-            .await
-            .unwrap();
+        self.broker.finish(turn, TurnOutcome::Completed { answer, unsaved: Vec::new() }).await.unwrap();
     }
 
-    pub(crate) async fn read(
-        &self,
-        id: MessageId,
-        after: Option<StreamPosition>,
-    ) -> Vec<TurnEvent> {
-        let stream = self
-            .broker
-            .follow(&OrgScope::All, "ann", id, after)
-            .await
-            .unwrap()
-            .expect("known");
+    pub(crate) async fn read(&self, id: MessageId, after: Option<StreamPosition>) -> Vec<TurnEvent> {
+        let stream = self.broker.follow(&OrgScope::All, "ann", id, after).await.unwrap().expect("known");
         stream.map(|event| event.unwrap()).collect().await
     }
 
@@ -114,30 +83,17 @@ impl Bench {
     }
 
     pub(crate) async fn view(&self, id: MessageId) -> TurnView {
-        self.broker
-            .turn(&OrgScope::All, id)
-            .await
-            .unwrap()
-            .expect("known")
+        self.broker.turn(&OrgScope::All, id).await.unwrap().expect("known")
     }
 }
 
 async fn start(store: &Arc<Deaf>, clock: &Arc<AtomicI64>, config: &BrokerConfig) -> Broker {
-    let nonce = || {
-        NONCES
-            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst)
-            .rotate_left(23)
-    };
+    let nonce = || NONCES.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).rotate_left(23);
     let hand = Arc::clone(clock);
     let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));
-    Broker::start(
-        Arc::clone(store) as Arc<dyn Store>,
-        config.clone(),
-        Arc::new(nonce),
-        Arc::new(read),
-    )
-    .await
-    .unwrap()
+    Broker::start(Arc::clone(store) as Arc<dyn Store>, config.clone(), Arc::new(nonce), Arc::new(read))
+        .await
+        .unwrap()
 }
 
 pub(crate) fn submission(org: &str, user: &str, text: &str) -> Submission {
@@ -154,10 +110,7 @@ pub(crate) fn submission(org: &str, user: &str, text: &str) -> Submission {
 }
 
 pub(crate) fn event(text: &str) -> AgentEvent {
-    AgentEvent {
-        name: None,
-        data: Bytes::from(format!("{{\"text\":\"{text}\"}}")),
-    }
+    AgentEvent { name: None, data: Bytes::from(format!("{{\"text\":\"{text}\"}}")) }
 }
 
 /// What a reader sees, in short.

@@ -18,11 +18,7 @@ pub(crate) struct Deaf {
 }
 
 fn take(counter: &AtomicU32) -> bool {
-    counter
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-            left.checked_sub(1)
-        })
-        .is_ok()
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 #[async_trait]
@@ -33,11 +29,7 @@ impl QueueStore for Deaf {
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
         self.inner.claim(claim).await
     }
-    async fn extend(
-        &self,
-        receipts: Vec<Receipt>,
-        lease: Duration,
-    ) -> Result<Vec<ItemResult<Extended>>> {
+    async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>> {
         self.inner.extend(receipts, lease).await
     }
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
@@ -45,11 +37,7 @@ impl QueueStore for Deaf {
             return Err(StoreError::Unavailable("refused".into()));
         }
         let answer = self.inner.settle(batch).await;
-        if take(&self.unconfirmed) {
-            Err(StoreError::Unknown("not confirmed".into()))
-        } else {
-            answer
-        }
+        if take(&self.unconfirmed) { Err(StoreError::Unknown("not confirmed".into())) } else { answer }
     }
     async fn remove(
         &self,
@@ -67,22 +55,13 @@ impl QueueStore for Deaf {
     async fn sweep(&self, limit: u32) -> Result<u32> {
         self.inner.sweep(limit).await
     }
-    async fn get(
-        &self,
-        queue: &QueueName,
-        ids: Vec<MessageId>,
-    ) -> Result<Vec<Option<MessageInfo>>> {
+    async fn get(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<Vec<Option<MessageInfo>>> {
         self.inner.get(queue, ids).await
     }
     async fn depth(&self, queue: &QueueName) -> Result<Depth> {
         self.inner.depth(queue).await
     }
-    async fn lane(
-        &self,
-        queue: &QueueName,
-        key: &OrderingKey,
-        of: Option<MessageId>,
-    ) -> Result<LaneStatus> {
+    async fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> Result<LaneStatus> {
         self.inner.lane(queue, key, of).await
     }
     async fn list(

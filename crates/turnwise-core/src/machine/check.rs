@@ -4,8 +4,8 @@ use crate::error::{Result, StoreError};
 use crate::lease::{Claim, Outcome, Settlement};
 use crate::limits::{
     AT_END_EFFECTS_MAX, ATTEMPTS_MAX, BATCH_ITEMS_MAX, CLAIM_LIMIT_MAX, DEDUP_KEY_BYTES_MAX,
-    DEDUP_WINDOW_MAX, EFFECTS_MAX, EVENT_TYPE_BYTES_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX,
-    LEASE_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
+    DEDUP_WINDOW_MAX, EFFECTS_MAX, EVENT_TYPE_BYTES_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX, LEASE_MAX,
+    PAYLOAD_BYTES_MAX, PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
 };
 use crate::message::{Dedup, Effect, NewMessage};
 use crate::topic::NewEvent;
@@ -15,9 +15,7 @@ fn limit(what: &str, value: usize, max: usize) -> Result<()> {
     if value <= max {
         return Ok(());
     }
-    Err(StoreError::Invalid(format!(
-        "{what} is {value}, the limit is {max}"
-    )))
+    Err(StoreError::Invalid(format!("{what} is {value}, the limit is {max}")))
 }
 
 /// At least one item, at most the limit.
@@ -27,78 +25,42 @@ pub(super) fn batch(items: usize) -> Result<()> {
 
 pub(super) fn lease(lease: Duration) -> Result<()> {
     if lease.is_zero() || lease > LEASE_MAX {
-        return Err(StoreError::Invalid(format!(
-            "a lease lasts more than 0 and at most {LEASE_MAX:?}"
-        )));
+        return Err(StoreError::Invalid(format!("a lease lasts more than 0 and at most {LEASE_MAX:?}")));
     }
     Ok(())
 }
 
 pub(super) fn claim(claim: &Claim) -> Result<()> {
-    limit(
-        "the claim's limit",
-        claim.limit as usize,
-        CLAIM_LIMIT_MAX as usize,
-    )?;
+    limit("the claim's limit", claim.limit as usize, CLAIM_LIMIT_MAX as usize)?;
     lease(claim.lease)
 }
 
 fn dedup(dedup: Option<&Dedup>) -> Result<()> {
     let Some(dedup) = dedup else { return Ok(()) };
-    limit(
-        "the dedup key's length",
-        dedup.key.len(),
-        DEDUP_KEY_BYTES_MAX,
-    )?;
+    limit("the dedup key's length", dedup.key.len(), DEDUP_KEY_BYTES_MAX)?;
     if dedup.window > DEDUP_WINDOW_MAX {
-        return Err(StoreError::Invalid(format!(
-            "a dedup window lasts at most {DEDUP_WINDOW_MAX:?}"
-        )));
+        return Err(StoreError::Invalid(format!("a dedup window lasts at most {DEDUP_WINDOW_MAX:?}")));
     }
     Ok(())
 }
 
 pub(super) fn event(event: &NewEvent) -> Result<()> {
-    limit(
-        "the event type's length",
-        event.event_type.len(),
-        EVENT_TYPE_BYTES_MAX,
-    )?;
+    limit("the event type's length", event.event_type.len(), EVENT_TYPE_BYTES_MAX)?;
     limit("the event's data", event.data.len(), PAYLOAD_BYTES_MAX)?;
     dedup(event.dedup.as_ref())
 }
 
 pub(super) fn message(message: &NewMessage) -> Result<()> {
     limit("the payload", message.payload.len(), PAYLOAD_BYTES_MAX)?;
-    let headers = message
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
+    let headers = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     limit("the headers", headers, HEADERS_BYTES_MAX)?;
-    limit(
-        "the ordering key's length",
-        message.key.as_ref().map_or(0, |key| key.0.len()),
-        KEY_BYTES_MAX,
-    )?;
-    limit(
-        "the priority",
-        message.priority.0.into(),
-        PRIORITY_MAX.into(),
-    )?;
-    limit(
-        "max_attempts",
-        message.max_attempts as usize,
-        ATTEMPTS_MAX as usize,
-    )?;
+    limit("the ordering key's length", message.key.as_ref().map_or(0, |key| key.0.len()), KEY_BYTES_MAX)?;
+    limit("the priority", message.priority.0.into(), PRIORITY_MAX.into())?;
+    limit("max_attempts", message.max_attempts as usize, ATTEMPTS_MAX as usize)?;
     if message.max_attempts == 0 {
         return Err(StoreError::Invalid("max_attempts is at least 1".into()));
     }
-    limit(
-        "the number of at_end effects",
-        message.at_end.len(),
-        AT_END_EFFECTS_MAX,
-    )?;
+    limit("the number of at_end effects", message.at_end.len(), AT_END_EFFECTS_MAX)?;
     dedup(message.dedup.as_ref())?;
     message.at_end.iter().try_for_each(effect)
 }
@@ -121,9 +83,7 @@ pub(super) fn settlement(settlement: &Settlement) -> Result<()> {
         Outcome::Retry { delay, reason } => {
             limit("the reason's length", reason.len(), REASON_BYTES_MAX)?;
             if *delay > RETRY_DELAY_MAX {
-                return Err(StoreError::Invalid(format!(
-                    "a retry waits at most {RETRY_DELAY_MAX:?}"
-                )));
+                return Err(StoreError::Invalid(format!("a retry waits at most {RETRY_DELAY_MAX:?}")));
             }
             Ok(())
         }

@@ -17,12 +17,7 @@ impl Machine {
     ///
     /// # Errors
     /// `Invalid` over a limit; `Corrupt` when a body cannot be read.
-    pub fn claim(
-        &mut self,
-        now: Timestamp,
-        claim: &Claim,
-        bodies: &dyn Bodies,
-    ) -> Result<Vec<Delivery>> {
+    pub fn claim(&mut self, now: Timestamp, claim: &Claim, bodies: &dyn Bodies) -> Result<Vec<Delivery>> {
         check::claim(claim)?;
         self.tick(now, usize::MAX, bodies)?;
         let mut deliveries = Vec::new();
@@ -49,10 +44,7 @@ impl Machine {
     /// A lazy lease died with its process, and it was the last one allowed.
     fn must_give_up(&self, seq: u64) -> bool {
         !is_on(Mutant::AttemptsIgnored)
-            && self
-                .entries
-                .get(&seq)
-                .is_some_and(|entry| entry.state.attempt >= entry.max_attempts)
+            && self.entries.get(&seq).is_some_and(|entry| entry.state.attempt >= entry.max_attempts)
     }
 
     fn offer_again(&mut self, seq: u64) {
@@ -64,13 +56,7 @@ impl Machine {
         }
     }
 
-    fn lease(
-        &mut self,
-        now: Timestamp,
-        seq: u64,
-        claim: &Claim,
-        bodies: &dyn Bodies,
-    ) -> Result<Delivery> {
+    fn lease(&mut self, now: Timestamp, seq: u64, claim: &Claim, bodies: &dyn Bodies) -> Result<Delivery> {
         let message = self.body(bodies, seq)?;
         let token = self.next_token(now);
         let expires_at = now.after(claim.lease);
@@ -96,11 +82,7 @@ impl Machine {
             }
         }
         Ok(Delivery {
-            receipt: Receipt {
-                queue: claim.queue.clone(),
-                id: message.id,
-                token,
-            },
+            receipt: Receipt { queue: claim.queue.clone(), id: message.id, token },
             key: message.key.clone(),
             priority: message.priority,
             headers: message.headers.clone(),
@@ -115,10 +97,7 @@ impl Machine {
         let (Some(queue), Some(key)) = (self.queues.get_mut(name), key) else {
             return;
         };
-        let next = queue
-            .lanes
-            .get(key)
-            .and_then(|lane| lane.values().find(|seq| **seq > after).copied());
+        let next = queue.lanes.get(key).and_then(|lane| lane.values().find(|seq| **seq > after).copied());
         if let Some(entry) = next.and_then(|seq| self.entries.get(&seq)) {
             queue.offer(entry);
         }
@@ -138,10 +117,7 @@ impl Machine {
         check::batch(receipts.len())?;
         check::lease(lease)?;
         self.tick(now, usize::MAX, bodies)?;
-        Ok(receipts
-            .iter()
-            .map(|receipt| Ok(self.extend_one(now, receipt, lease)))
-            .collect())
+        Ok(receipts.iter().map(|receipt| Ok(self.extend_one(now, receipt, lease))).collect())
     }
 
     fn extend_one(&mut self, now: Timestamp, receipt: &Receipt, lease: Duration) -> Extended {
@@ -161,11 +137,7 @@ impl Machine {
         if !lazy {
             self.put_state(seq, false);
         }
-        if stop && !is_on(Mutant::StopLost) {
-            Extended::Stop(until)
-        } else {
-            Extended::Until(until)
-        }
+        if stop && !is_on(Mutant::StopLost) { Extended::Stop(until) } else { Extended::Until(until) }
     }
 
     /// Whether this receipt is the message's current lease. Time was noticed before.
@@ -173,8 +145,7 @@ impl Machine {
         let Some(entry) = self.entries.get(&receipt.id.seq()) else {
             return false;
         };
-        let current =
-            entry.state.stage == Stage::Leased && entry.state.token == Some(receipt.token);
+        let current = entry.state.stage == Stage::Leased && entry.state.token == Some(receipt.token);
         let late = is_on(Mutant::LateAckAccepted) || is_on(Mutant::DoubleDispatch);
         (current || late) && entry.id == receipt.id && entry.queue == receipt.queue
     }
@@ -187,10 +158,7 @@ impl Machine {
         let Some(queue) = self.queues.get_mut(&entry.queue) else {
             return;
         };
-        let head = entry
-            .key
-            .as_ref()
-            .is_none_or(|key| queue.head(key) == Some(seq));
+        let head = entry.key.as_ref().is_none_or(|key| queue.head(key) == Some(seq));
         let ready = entry.state.stage == Stage::Ready && entry.state.not_before.is_none();
         if head && ready {
             queue.offer(entry);
@@ -201,10 +169,7 @@ impl Machine {
         // A message that joined ahead of the former head takes its place.
         if head
             && let Some(key) = &entry.key
-            && let Some(second) = queue
-                .lanes
-                .get(key)
-                .and_then(|lane| lane.values().nth(1).copied())
+            && let Some(second) = queue.lanes.get(key).and_then(|lane| lane.values().nth(1).copied())
             && let Some(second) = self.entries.get(&second)
             && !is_on(Mutant::LostHeadRule)
         {

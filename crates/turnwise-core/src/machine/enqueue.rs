@@ -33,17 +33,11 @@ impl Machine {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::message)?;
         self.tick(now, usize::MAX, bodies)?;
-        Ok(batch
-            .into_iter()
-            .map(|message| Ok(self.enqueue_one(now, message)))
-            .collect())
+        Ok(batch.into_iter().map(|message| Ok(self.enqueue_one(now, message))).collect())
     }
 
     pub(super) fn enqueue_one(&mut self, now: Timestamp, new: NewMessage) -> Enqueued {
-        let scope = new
-            .dedup
-            .as_ref()
-            .map(|dedup| (DedupScope::Queue(new.queue.clone()), dedup.clone()));
+        let scope = new.dedup.as_ref().map(|dedup| (DedupScope::Queue(new.queue.clone()), dedup.clone()));
         if let Some((scope, dedup)) = &scope {
             match self.seen(now, scope, dedup) {
                 Seen::New => {}
@@ -55,9 +49,7 @@ impl Machine {
         }
         if let (Some(max), Some(key)) = (new.lane_max, &new.key) {
             let lanes = self.queues.get(&new.queue).map(|queue| &queue.lanes);
-            let length = lanes
-                .and_then(|lanes| lanes.get(key))
-                .map_or(0, std::collections::BTreeMap::len);
+            let length = lanes.and_then(|lanes| lanes.get(key)).map_or(0, std::collections::BTreeMap::len);
             if length >= max as usize {
                 return Enqueued::LaneFull;
             }
@@ -89,28 +81,19 @@ impl Machine {
         }
         self.index(entry);
         let Some(entry) = self.entries.get(&id.seq()) else {
-            return Enqueued::New {
-                id,
-                position: 0,
-                in_flight: false,
-            };
+            return Enqueued::New { id, position: 0, in_flight: false };
         };
         let lane = match (&entry.key, self.queues.get(&entry.queue)) {
-            (Some(key), Some(queue)) if entry.state.stage != Stage::Scheduled => queue
-                .lanes
-                .get(key)
-                .map(|lane| (lane.len() as u64, lane.first_key_value())),
+            (Some(key), Some(queue)) if entry.state.stage != Stage::Scheduled => {
+                queue.lanes.get(key).map(|lane| (lane.len() as u64, lane.first_key_value()))
+            }
             _ => None,
         };
         let (position, head) = lane.unwrap_or((1, None));
         let in_flight = head
             .and_then(|(_, seq)| self.entries.get(seq))
             .is_some_and(|head| head.state.stage == Stage::Leased);
-        Enqueued::New {
-            id,
-            position,
-            in_flight,
-        }
+        Enqueued::New { id, position, in_flight }
     }
 
     /// Puts an entry into every index it belongs to.
@@ -126,8 +109,7 @@ impl Machine {
         }
         match entry.state.stage {
             Stage::Scheduled => {
-                self.due
-                    .insert((entry.deliver_at.unwrap_or(Timestamp::MIN), seq));
+                self.due.insert((entry.deliver_at.unwrap_or(Timestamp::MIN), seq));
             }
             Stage::Ready | Stage::Leased => queue.join(&entry),
             Stage::Dead => {}
@@ -172,14 +154,8 @@ impl Machine {
         if until <= now {
             return;
         }
-        let stored = StoredDedup {
-            scope,
-            key: dedup.key,
-            content_hash: dedup.content_hash,
-            until,
-            answer,
-            nonce,
-        };
+        let stored =
+            StoredDedup { scope, key: dedup.key, content_hash: dedup.content_hash, until, answer, nonce };
         let row = self.next_seq();
         if !is_on(Mutant::DedupNotPersisted) {
             self.put(row, Row::Dedup(stored.clone()), false);
@@ -205,7 +181,8 @@ impl Machine {
         let mut events = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Enqueue(message) => {
+                Effect::Enqueue(mut message) => {
+                    message.lane_max = None;
                     self.enqueue_one(now, message);
                 }
                 Effect::Publish(event) => events.push(event),

@@ -28,11 +28,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn of(message: &StoredMessage) -> Entry {
-        let stage = if message.deliver_at.is_some() {
-            Stage::Scheduled
-        } else {
-            Stage::Ready
-        };
+        let stage = if message.deliver_at.is_some() { Stage::Scheduled } else { Stage::Ready };
         Entry {
             id: message.id,
             queue: message.queue.clone(),
@@ -57,11 +53,7 @@ impl Entry {
     }
 
     fn rank(&self) -> Rank {
-        let priority = if is_on(Mutant::PriorityIgnored) {
-            0
-        } else {
-            self.priority.0
-        };
+        let priority = if is_on(Mutant::PriorityIgnored) { 0 } else { self.priority.0 };
         (u8::MAX - priority, self.state.place, self.id.seq())
     }
 }
@@ -117,10 +109,7 @@ impl Queue {
     /// Takes a place in its lane.
     pub(super) fn join(&mut self, entry: &Entry) {
         if let Some(key) = &entry.key {
-            self.lanes
-                .entry(key.clone())
-                .or_default()
-                .insert(entry.state.place, entry.id.seq());
+            self.lanes.entry(key.clone()).or_default().insert(entry.state.place, entry.id.seq());
         }
     }
 

@@ -28,24 +28,14 @@ impl Machine {
             let entry = self.entries.get(&id.seq())?;
             (entry.id == *id && entry.queue == *queue).then_some(entry)
         };
-        ids.iter()
-            .map(|id| {
-                found(id)
-                    .map(|entry| self.info(now, entry, bodies))
-                    .transpose()
-            })
-            .collect()
+        ids.iter().map(|id| found(id).map(|entry| self.info(now, entry, bodies)).transpose()).collect()
     }
 
     fn info(&self, now: Timestamp, entry: &Entry, bodies: &dyn Bodies) -> Result<MessageInfo> {
         let message = self.body(bodies, entry.id.seq())?;
         let state = &entry.state;
         let lapsed = state.lease_expires_at.is_some_and(|until| until <= now);
-        let stage = if state.stage == Stage::Leased && lapsed {
-            Stage::Ready
-        } else {
-            state.stage
-        };
+        let stage = if state.stage == Stage::Leased && lapsed { Stage::Ready } else { state.stage };
         Ok(MessageInfo {
             id: entry.id,
             queue: entry.queue.clone(),
@@ -55,11 +45,7 @@ impl Machine {
             attempt: state.attempt,
             max_attempts: entry.max_attempts,
             enqueued_at: entry.enqueued_at,
-            not_before: if stage == Stage::Scheduled {
-                entry.deliver_at
-            } else {
-                state.not_before
-            },
+            not_before: if stage == Stage::Scheduled { entry.deliver_at } else { state.not_before },
             lease_expires_at: state.lease_expires_at.filter(|_| stage == Stage::Leased),
             expires_at: entry.expires_at,
             reason: state.reason.clone(),
@@ -72,26 +58,17 @@ impl Machine {
     /// See [`crate::QueueStore::depth`].
     #[must_use]
     pub fn depth(&self, queue: &QueueName) -> Depth {
-        self.queues
-            .get(queue)
-            .map(|queue| queue.depth)
-            .unwrap_or_default()
+        self.queues.get(queue).map(|queue| queue.depth).unwrap_or_default()
     }
 
     /// See [`crate::QueueStore::lane`].
     #[must_use]
     pub fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> LaneStatus {
-        let Some(lane) = self
-            .queues
-            .get(queue)
-            .and_then(|queue| queue.lanes.get(key))
-        else {
+        let Some(lane) = self.queues.get(queue).and_then(|queue| queue.lanes.get(key)) else {
             return LaneStatus::default();
         };
         let head = lane.values().next().and_then(|seq| self.entries.get(seq));
-        let in_flight = head
-            .filter(|head| head.state.stage == Stage::Leased)
-            .map(|head| head.id);
+        let in_flight = head.filter(|head| head.state.stage == Stage::Leased).map(|head| head.id);
         let waiting = lane.values().nth(usize::from(in_flight.is_some()));
         let asked = of.and_then(|id| self.entries.get(&id.seq()).filter(|entry| entry.id == id));
         let asked = asked.filter(|entry| lane.get(&entry.state.place) == Some(&entry.id.seq()));
@@ -99,9 +76,7 @@ impl Machine {
             length: lane.len() as u64,
             in_flight,
             place: asked.map(|entry| lane.range(..=entry.state.place).count() as u64),
-            oldest_waiting: waiting
-                .and_then(|seq| self.entries.get(seq))
-                .map(|entry| entry.enqueued_at),
+            oldest_waiting: waiting.and_then(|seq| self.entries.get(seq)).map(|entry| entry.enqueued_at),
         }
     }
 
@@ -129,20 +104,15 @@ impl Machine {
             Stage::Dead => dead,
         };
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.seq()));
-        let page = members
-            .range((start, Bound::Unbounded))
-            .take(limit.min(LIST_LIMIT_MAX) as usize);
-        page.filter_map(|seq| self.entries.get(seq))
-            .map(|entry| self.info(now, entry, bodies))
-            .collect()
+        let page = members.range((start, Bound::Unbounded)).take(limit.min(LIST_LIMIT_MAX) as usize);
+        page.filter_map(|seq| self.entries.get(seq)).map(|entry| self.info(now, entry, bodies)).collect()
     }
 
     /// See [`crate::QueueStore::queues`].
     #[must_use]
     pub fn queues(&self, after: Option<&QueueName>, limit: u32) -> Vec<QueueName> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let live =
-            |queue: &super::index::Queue| queue.members.iter().any(|members| !members.is_empty());
+        let live = |queue: &super::index::Queue| queue.members.iter().any(|members| !members.is_empty());
         let page = self.queues.range::<QueueName, _>((start, Bound::Unbounded));
         page.filter(|(_, queue)| live(queue))
             .map(|(name, _)| name.clone())

@@ -22,11 +22,7 @@ impl Machine {
     /// # Errors
     /// The iterator's own error, or `Corrupt` when rows contradict each other.
     pub fn load(rows: impl IntoIterator<Item = Result<(u64, Row)>>) -> Result<Machine> {
-        let mut machine = Machine::empty(StoredMeta {
-            epoch: Epoch(0),
-            seq_ceiling: 0,
-            token_ceiling: 0,
-        });
+        let mut machine = Machine::empty(StoredMeta { epoch: Epoch(0), seq_ceiling: 0, token_ceiling: 0 });
         let mut meta = None;
         let mut highest = 0;
         let mut entries: BTreeMap<u64, Entry> = BTreeMap::new();
@@ -55,21 +51,13 @@ impl Machine {
                 Row::Meta(stored) => meta = Some(stored),
             }
         }
-        let meta =
-            meta.ok_or_else(|| corrupt("the record with the store's counters is missing".into()))?;
+        let meta = meta.ok_or_else(|| corrupt("the record with the store's counters is missing".into()))?;
         if highest > meta.seq_ceiling {
-            return Err(corrupt(format!(
-                "record {highest} is beyond the reserved {}",
-                meta.seq_ceiling
-            )));
+            return Err(corrupt(format!("record {highest} is beyond the reserved {}", meta.seq_ceiling)));
         }
         machine.meta = meta;
         machine.last_seq = meta.seq_ceiling;
-        machine.last_token = if is_on(Mutant::TokenReset) {
-            0
-        } else {
-            meta.token_ceiling
-        };
+        machine.last_token = if is_on(Mutant::TokenReset) { 0 } else { meta.token_ceiling };
         machine.load_topics(topics)?;
         machine.load_entries(entries, states)?;
         Ok(machine)
@@ -109,16 +97,12 @@ impl Machine {
             for (first, (_, count)) in &topic.chunks {
                 let expected = next.unwrap_or(*first);
                 if *first != expected || (next.is_none() && *first > topic.first) {
-                    return Err(corrupt(format!(
-                        "events before {first} of topic {name:?} are missing"
-                    )));
+                    return Err(corrupt(format!("events before {first} of topic {name:?} are missing")));
                 }
                 next = Some(first + count);
             }
             if next.is_some_and(|next| next != topic.last + 1) {
-                return Err(corrupt(format!(
-                    "the newest events of topic {name:?} are missing"
-                )));
+                return Err(corrupt(format!("the newest events of topic {name:?} are missing")));
             }
         }
         Ok(())
@@ -127,10 +111,7 @@ impl Machine {
 
 fn entry_of(key: u64, message: &Arc<StoredMessage>) -> Result<Entry> {
     if message.id.seq() != key {
-        return Err(corrupt(format!(
-            "message record {key} holds message {}",
-            message.id
-        )));
+        return Err(corrupt(format!("message record {key} holds message {}", message.id)));
     }
     Ok(Entry::of(message))
 }

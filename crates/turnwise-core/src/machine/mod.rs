@@ -59,11 +59,7 @@ impl Machine {
     /// An empty store. Its first change is the row that holds the epoch.
     #[must_use]
     pub fn new(epoch: Epoch) -> Machine {
-        let mut machine = Machine::empty(StoredMeta {
-            epoch,
-            seq_ceiling: 0,
-            token_ceiling: 0,
-        });
+        let mut machine = Machine::empty(StoredMeta { epoch, seq_ceiling: 0, token_ceiling: 0 });
         machine.put_meta();
         machine
     }
@@ -101,22 +97,15 @@ impl Machine {
     /// Who may have something new since the last call.
     pub fn take_hints(&mut self) -> Hints {
         Hints {
-            queues: std::mem::take(&mut self.hinted_queues)
-                .into_iter()
-                .collect(),
-            topics: std::mem::take(&mut self.hinted_topics)
-                .into_iter()
-                .collect(),
+            queues: std::mem::take(&mut self.hinted_queues).into_iter().collect(),
+            topics: std::mem::take(&mut self.hinted_topics).into_iter().collect(),
         }
     }
 
     /// When time alone may next make something claimable or end a message.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        [&self.due, &self.leases, &self.expiring]
-            .into_iter()
-            .filter_map(|set| Some(set.first()?.0))
-            .min()
+        [&self.due, &self.leases, &self.expiring].into_iter().filter_map(|set| Some(set.first()?.0)).min()
     }
 
     fn put(&mut self, key: u64, row: Row, lazy: bool) {
@@ -157,11 +146,7 @@ impl Machine {
     /// Reads a body, one that this very step put included.
     fn body(&self, bodies: &dyn Bodies, seq: u64) -> Result<Arc<StoredMessage>> {
         for change in self.changes.iter().rev() {
-            if let Change::Put {
-                key,
-                row: Row::Message(message),
-                ..
-            } = change
+            if let Change::Put { key, row: Row::Message(message), .. } = change
                 && *key == seq
             {
                 return Ok(Arc::clone(message));

@@ -26,18 +26,10 @@ impl Machine {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::settlement)?;
         self.tick(now, usize::MAX, bodies)?;
-        batch
-            .into_iter()
-            .map(|settlement| self.settle_one(now, settlement, bodies).map(Ok))
-            .collect()
+        batch.into_iter().map(|settlement| self.settle_one(now, settlement, bodies).map(Ok)).collect()
     }
 
-    fn settle_one(
-        &mut self,
-        now: Timestamp,
-        settlement: Settlement,
-        bodies: &dyn Bodies,
-    ) -> Result<Settled> {
+    fn settle_one(&mut self, now: Timestamp, settlement: Settlement, bodies: &dyn Bodies) -> Result<Settled> {
         let seq = settlement.receipt.id.seq();
         if !self.holds(&settlement.receipt) {
             if is_on(Mutant::EffectsWithoutLease) {
@@ -67,8 +59,7 @@ impl Machine {
         reason: &str,
         bodies: &dyn Bodies,
     ) -> Result<()> {
-        let not_before =
-            Some(now.after(delay)).filter(|at| *at > now && !is_on(Mutant::DelayIgnored));
+        let not_before = Some(now.after(delay)).filter(|at| *at > now && !is_on(Mutant::DelayIgnored));
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.lease_lazy = false;
             entry.state.not_before = not_before;
@@ -76,7 +67,7 @@ impl Machine {
         if is_on(Mutant::LifoRetry) {
             self.move_to_tail(seq);
         }
-        self.return_to_place(now, seq, reason, bodies)?;
+        self.return_to_place(now, seq, Some(reason), bodies)?;
         if let Some(entry) = self.entries.get(&seq)
             && entry.state.stage == Stage::Ready
             && let Some(at) = entry.state.not_before
@@ -92,7 +83,11 @@ impl Machine {
         {
             entry.state.attempt = entry.state.attempt.saturating_sub(1);
         }
-        self.return_to_place(now, seq, "released", bodies)
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            // What was answered as given back stays given back (Q7): this row is not lazy.
+            entry.lease_lazy = false;
+        }
+        self.return_to_place(now, seq, None, bodies)
     }
 
     fn move_to_tail(&mut self, seq: u64) {
@@ -121,9 +116,7 @@ impl Machine {
         bodies: &dyn Bodies,
     ) -> Result<Vec<ItemResult<Removed>>> {
         check::batch(unleased.len())?;
-        unleased
-            .iter()
-            .try_for_each(|(_, effects)| check::effects(effects))?;
+        unleased.iter().try_for_each(|(_, effects)| check::effects(effects))?;
         self.tick(now, usize::MAX, bodies)?;
         let remove = |(id, effects)| Ok(self.remove_one(now, queue, id, effects));
         Ok(unleased.into_iter().map(remove).collect())

@@ -22,19 +22,13 @@ impl Machine {
     }
 
     /// Notices at most `limit` things whose time has come.
-    pub(super) fn tick(
-        &mut self,
-        now: Timestamp,
-        limit: usize,
-        bodies: &dyn Bodies,
-    ) -> Result<usize> {
+    pub(super) fn tick(&mut self, now: Timestamp, limit: usize, bodies: &dyn Bodies) -> Result<usize> {
         let mut noticed = 0;
         while noticed < limit {
             if let Some((at, seq)) = self.expiring.first().copied().filter(|(at, _)| *at <= now) {
                 self.expiring.remove(&(at, seq));
                 self.expire_if_unleased(now, seq, bodies)?;
-            } else if let Some((at, seq)) =
-                self.leases.first().copied().filter(|(at, _)| *at <= now)
+            } else if let Some((at, seq)) = self.leases.first().copied().filter(|(at, _)| *at <= now)
                 && !is_on(Mutant::NoExpiry)
             {
                 self.leases.remove(&(at, seq));
@@ -51,13 +45,8 @@ impl Machine {
     }
 
     fn forget_old_dedup(&mut self, now: Timestamp, limit: usize) -> usize {
-        let old: Vec<_> = self
-            .dedup_until
-            .keys()
-            .take_while(|(until, _)| *until <= now)
-            .take(limit)
-            .copied()
-            .collect();
+        let old: Vec<_> =
+            self.dedup_until.keys().take_while(|(until, _)| *until <= now).take(limit).copied().collect();
         for (until, row) in &old {
             self.forget_dedup(*row, *until);
         }
@@ -110,7 +99,7 @@ impl Machine {
         if entry.state.stage != Stage::Leased {
             return Ok(());
         }
-        self.return_to_place(now, seq, "the lease ran out", bodies)
+        self.return_to_place(now, seq, None, bodies)
     }
 
     /// Back to its place after a retry or lapse, or dead, or expired.
@@ -118,7 +107,7 @@ impl Machine {
         &mut self,
         now: Timestamp,
         seq: u64,
-        reason: &str,
+        reason: Option<&str>,
         bodies: &dyn Bodies,
     ) -> Result<()> {
         let Some(entry) = self.entries.get(&seq) else {
@@ -126,18 +115,24 @@ impl Machine {
         };
         let used_up = entry.state.attempt >= entry.max_attempts && !is_on(Mutant::AttemptsIgnored);
         if used_up {
-            let reason = format!("attempts used up ({}): {reason}", entry.state.attempt);
+            let cause = reason.unwrap_or("the lease ran out");
+            let reason = format!("attempts used up ({}): {cause}", entry.state.attempt);
             return self.give_up(now, seq, reason, bodies);
         }
         if entry.expires_at.is_some_and(|at| at <= now) && !is_on(Mutant::ExpiredLeased) {
             return self.expire(now, seq, bodies);
         }
         let lazy = entry.lease_lazy;
+        // Its time may have been noticed while it was leased, on a clock that stepped back since.
+        let expiring = entry.expires_at.map(|at| (at, seq));
+        self.expiring.extend(expiring);
         self.move_to(seq, Stage::Ready);
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.state.lease_expires_at = None;
             entry.state.stop_requested = false;
-            entry.state.reason = Some(reason.to_owned());
+            if let Some(reason) = reason {
+                entry.state.reason = Some(reason.to_owned());
+            }
         }
         self.put_state(seq, lazy);
         self.refresh(seq);
@@ -150,11 +145,7 @@ impl Machine {
         };
         match entry.state.stage {
             Stage::Scheduled => {
-                let place = if is_on(Mutant::DueJumpsQueue) {
-                    seq
-                } else {
-                    self.next_seq()
-                };
+                let place = if is_on(Mutant::DueJumpsQueue) { seq } else { self.next_seq() };
                 self.move_to(seq, Stage::Ready);
                 if let Some(entry) = self.entries.get_mut(&seq) {
                     entry.state.place = place;
@@ -216,10 +207,7 @@ impl Machine {
         if let Some(until) = entry.state.lease_expires_at {
             self.leases.remove(&(until, seq));
         }
-        for at in [entry.deliver_at, entry.state.not_before]
-            .into_iter()
-            .flatten()
-        {
+        for at in [entry.deliver_at, entry.state.not_before].into_iter().flatten() {
             self.due.remove(&(at, seq));
         }
         if let Some(at) = entry.expires_at {

@@ -9,8 +9,7 @@ use crate::limits::{EFFECTS_MAX, LIST_LIMIT_MAX};
 use crate::name::{Kind, Name, TopicName};
 use crate::time::Timestamp;
 use crate::topic::{
-    Event, NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicInfo,
-    TopicPattern,
+    Event, NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicInfo, TopicPattern,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -29,13 +28,7 @@ pub(super) struct Topic {
 
 impl Default for Topic {
     fn default() -> Self {
-        Topic {
-            chunks: BTreeMap::new(),
-            first: 1,
-            last: 0,
-            keep_until: None,
-            row: None,
-        }
+        Topic { chunks: BTreeMap::new(), first: 1, last: 0, keep_until: None, row: None }
     }
 }
 
@@ -55,37 +48,22 @@ impl Machine {
     ///
     /// # Errors
     /// `Invalid` when an item breaks a limit; then nothing changed.
-    pub fn append(
-        &mut self,
-        now: Timestamp,
-        batch: Vec<NewEvent>,
-    ) -> Result<Vec<ItemResult<Position>>> {
+    pub fn append(&mut self, now: Timestamp, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::event)?;
         let offsets = self.append_all(now, batch);
         let epoch = self.meta.epoch;
         let conflict = || StoreError::Invalid("the dedup key was used with other content".into());
-        let position = |offset: Option<Offset>| {
-            Ok(Position {
-                epoch,
-                offset: offset.ok_or_else(conflict)?,
-            })
-        };
+        let position = |offset: Option<Offset>| Ok(Position { epoch, offset: offset.ok_or_else(conflict)? });
         Ok(offsets.into_iter().map(position).collect())
     }
 
     /// Appends in order; neighbours of one topic share a chunk. `None` is a dedup conflict.
-    pub(super) fn append_all(
-        &mut self,
-        now: Timestamp,
-        batch: Vec<NewEvent>,
-    ) -> Vec<Option<Offset>> {
+    pub(super) fn append_all(&mut self, now: Timestamp, batch: Vec<NewEvent>) -> Vec<Option<Offset>> {
         let mut offsets = Vec::with_capacity(batch.len());
         let mut open: Option<StoredChunk> = None;
         for new in batch {
-            let scope = new
-                .dedup
-                .map(|dedup| (DedupScope::Topic(new.topic.clone()), dedup));
+            let scope = new.dedup.map(|dedup| (DedupScope::Topic(new.topic.clone()), dedup));
             if let Some((scope, dedup)) = &scope {
                 match self.seen(now, scope, dedup) {
                     Seen::New => {}
@@ -119,12 +97,7 @@ impl Machine {
                 keep_until: None,
             });
             chunk.keep_until = chunk.keep_until.max(new.keep_until);
-            chunk.events.push(Event {
-                offset,
-                event_type: new.event_type,
-                data: new.data,
-                appended_at: now,
-            });
+            chunk.events.push(Event { offset, event_type: new.event_type, data: new.data, appended_at: now });
             offsets.push(Some(offset));
         }
         if let Some(chunk) = open {
@@ -150,20 +123,14 @@ impl Machine {
                 self.topics.keep.remove(&(before, chunk.topic.clone()));
             }
             topic.keep_until = chunk.keep_until;
-            self.topics
-                .keep
-                .extend(chunk.keep_until.map(|until| (until, chunk.topic.clone())));
+            self.topics.keep.extend(chunk.keep_until.map(|until| (until, chunk.topic.clone())));
         }
         self.topics.by_seq.insert(seq, chunk.topic.clone());
     }
 
     fn chunk(&self, bodies: &dyn Bodies, seq: u64) -> Result<Arc<StoredChunk>> {
         for change in self.changes.iter().rev() {
-            if let Change::Put {
-                key,
-                row: Row::Events(chunk),
-                ..
-            } = change
+            if let Change::Put { key, row: Row::Events(chunk), .. } = change
                 && *key == seq
             {
                 return Ok(Arc::clone(chunk));
@@ -176,53 +143,30 @@ impl Machine {
     ///
     /// # Errors
     /// `Corrupt` when a chunk cannot be read.
-    pub fn read(
-        &self,
-        topic: &TopicName,
-        from: ReadFrom,
-        limit: u32,
-        bodies: &dyn Bodies,
-    ) -> Result<Read> {
+    pub fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32, bodies: &dyn Bodies) -> Result<Read> {
         let epoch = self.meta.epoch;
-        let at = |offset: u64| Position {
-            epoch,
-            offset: Offset(offset),
-        };
+        let at = |offset: u64| Position { epoch, offset: Offset(offset) };
         let nothing = Topic::default();
         let topic = self.topics.by_name.get(topic).unwrap_or(&nothing);
         let after = match from {
             ReadFrom::Earliest => topic.first - 1,
             ReadFrom::Latest => {
-                return Ok(Read::Events {
-                    events: Vec::new(),
-                    next: at(topic.last),
-                });
+                return Ok(Read::Events { events: Vec::new(), next: at(topic.last) });
             }
             ReadFrom::After(position) => {
-                let here = position.epoch == epoch
-                    && (topic.first - 1..=topic.last).contains(&position.offset.0);
+                let here =
+                    position.epoch == epoch && (topic.first - 1..=topic.last).contains(&position.offset.0);
                 if !here && !is_on(Mutant::GapSilent) {
-                    return Ok(Read::Gap {
-                        resume: at(topic.first - 1),
-                    });
+                    return Ok(Read::Gap { resume: at(topic.first - 1) });
                 }
                 position.offset.0.clamp(topic.first - 1, topic.last)
             }
         };
         let mut events = Vec::new();
         let limit = limit.clamp(1, LIST_LIMIT_MAX) as usize;
-        let start = topic
-            .chunks
-            .range(..=after + 1)
-            .next_back()
-            .map_or(0, |(first, _)| *first);
+        let start = topic.chunks.range(..=after + 1).next_back().map_or(0, |(first, _)| *first);
         'chunks: for (seq, _) in topic.chunks.range(start..).map(|(_, chunk)| chunk) {
-            for event in self
-                .chunk(bodies, *seq)?
-                .events
-                .iter()
-                .filter(|event| event.offset.0 > after)
-            {
+            for event in self.chunk(bodies, *seq)?.events.iter().filter(|event| event.offset.0 > after) {
                 events.push(event.clone());
                 if events.len() >= limit {
                     break 'chunks;
@@ -248,26 +192,13 @@ impl Machine {
         let same = after.epoch == epoch;
         let start = if same { after.seq } else { 0 };
         let room = |pattern: &TopicPattern| (pattern.0.org().into(), pattern.0.kind());
-        let dropped = |pattern| {
-            self.topics
-                .dropped
-                .get(&room(pattern))
-                .is_some_and(|(seq, _)| *seq > start)
-        };
+        let dropped = |pattern| self.topics.dropped.get(&room(pattern)).is_some_and(|(seq, _)| *seq > start);
         let gap = (!same && after.seq > 0) || (start > 0 && patterns.iter().any(dropped));
         let (mut events, mut next) = (Vec::new(), start);
-        for (seq, topic) in self
-            .topics
-            .by_seq
-            .range((Bound::Excluded(start), Bound::Unbounded))
-        {
+        for (seq, topic) in self.topics.by_seq.range((Bound::Excluded(start), Bound::Unbounded)) {
             next = *seq;
             if patterns.iter().any(|pattern| pattern.matches(topic)) {
-                let first = self
-                    .topics
-                    .by_name
-                    .get(topic)
-                    .map_or(1, |topic| topic.first);
+                let first = self.topics.by_name.get(topic).map_or(1, |topic| topic.first);
                 let chunk = self.chunk(bodies, *seq)?;
                 let kept = chunk.events.iter().filter(|event| event.offset.0 >= first);
                 events.extend(kept.map(|event| (topic.clone(), event.clone())));
@@ -276,37 +207,22 @@ impl Machine {
                 break;
             }
         }
-        Ok(ReadMany {
-            events,
-            next: StorePosition { epoch, seq: next },
-            gap,
-        })
+        Ok(ReadMany { events, next: StorePosition { epoch, seq: next }, gap })
     }
 
     /// See [`crate::TopicStore::topics`].
     #[must_use]
-    pub fn topics(
-        &self,
-        pattern: &TopicPattern,
-        after: Option<&TopicName>,
-        limit: u32,
-    ) -> Vec<TopicInfo> {
+    pub fn topics(&self, pattern: &TopicPattern, after: Option<&TopicName>, limit: u32) -> Vec<TopicInfo> {
         let room = Name::new(pattern.0.org(), pattern.0.kind(), "").ok();
-        let start = after
-            .or(room.as_ref())
-            .map_or(Bound::Unbounded, Bound::Excluded);
-        let in_room =
-            |name: &TopicName| name.org() == pattern.0.org() && name.kind() == pattern.0.kind();
+        let start = after.or(room.as_ref()).map_or(Bound::Unbounded, Bound::Excluded);
+        let in_room = |name: &TopicName| name.org() == pattern.0.org() && name.kind() == pattern.0.kind();
         let info = |(name, topic): (&TopicName, &Topic)| TopicInfo {
             topic: name.clone(),
             first: Offset(topic.first),
             last: Offset(topic.last),
             keep_until: topic.keep_until,
         };
-        let page = self
-            .topics
-            .by_name
-            .range::<TopicName, _>((start, Bound::Unbounded));
+        let page = self.topics.by_name.range::<TopicName, _>((start, Bound::Unbounded));
         page.take_while(|(name, _)| in_room(name))
             .filter(|(name, _)| pattern.matches(name))
             .take(limit.min(LIST_LIMIT_MAX) as usize)
@@ -325,29 +241,23 @@ impl Machine {
         }
         topic.first = first;
         let gone = |(start, (_, count)): (&u64, &(u64, u64))| start + count <= first;
-        let starts: Vec<u64> = topic
-            .chunks
-            .iter()
-            .take_while(|chunk| gone(*chunk))
-            .map(|(start, _)| *start)
-            .collect();
-        let seqs: Vec<u64> = starts
-            .iter()
-            .filter_map(|start| topic.chunks.remove(start))
-            .map(|(seq, _)| seq)
-            .collect();
+        let starts: Vec<u64> =
+            topic.chunks.iter().take_while(|chunk| gone(*chunk)).map(|(start, _)| *start).collect();
+        let seqs: Vec<u64> =
+            starts.iter().filter_map(|start| topic.chunks.remove(start)).map(|(seq, _)| seq).collect();
+        let cut = topic.chunks.first_key_value().filter(|(start, _)| **start < first);
+        let cut = cut.map(|(_, (seq, _))| *seq);
         let (last, row) = (topic.last, topic.row);
         let row = row.unwrap_or_else(|| self.next_seq());
         if let Some(topic) = self.topics.by_name.get_mut(name) {
             topic.row = Some(row);
         }
-        let stored = StoredTopic {
-            topic: name.clone(),
-            first: Offset(first),
-            last: Offset(last),
-        };
+        let stored = StoredTopic { topic: name.clone(), first: Offset(first), last: Offset(last) };
         self.put(row, Row::Topic(stored), false);
         self.drop_chunks(name, &seqs);
+        if let Some(cut) = cut {
+            self.mark_dropped(name, cut);
+        }
     }
 
     fn drop_chunks(&mut self, name: &TopicName, seqs: &[u64]) {
@@ -355,20 +265,20 @@ impl Machine {
             self.topics.by_seq.remove(seq);
             self.delete(Table::Events, *seq);
         }
-        let Some(highest) = seqs.iter().max().copied() else {
-            return;
-        };
+        if let Some(highest) = seqs.iter().max().copied() {
+            self.mark_dropped(name, highest);
+        }
+    }
+
+    /// Notes that readers below `highest` in this organisation and kind missed something.
+    fn mark_dropped(&mut self, name: &TopicName, highest: u64) {
         let room = (name.org().into(), name.kind());
         let known = self.topics.dropped.get(&room).copied();
         let (before, row) = known.unwrap_or_else(|| (0, self.next_seq()));
         let highest = highest.max(before);
         self.topics.dropped.insert(room, (highest, row));
         if let Ok(marker) = Name::new(name.org(), name.kind(), "") {
-            let stored = StoredTopic {
-                topic: marker,
-                first: Offset(0),
-                last: Offset(highest),
-            };
+            let stored = StoredTopic { topic: marker, first: Offset(0), last: Offset(highest) };
             self.put(row, Row::Topic(stored), false);
         }
     }
@@ -387,13 +297,7 @@ impl Machine {
             if let Some(row) = topic.row {
                 self.delete(Table::Topic, row);
             }
-            for (row, _) in self
-                .topics
-                .cursors
-                .remove(name)
-                .unwrap_or_default()
-                .into_values()
-            {
+            for (row, _) in self.topics.cursors.remove(name).unwrap_or_default().into_values() {
                 self.delete(Table::Cursor, row);
             }
             let seqs: Vec<u64> = topic.chunks.values().map(|(seq, _)| *seq).collect();
@@ -403,12 +307,7 @@ impl Machine {
     }
 
     pub(super) fn drop_old_topics(&mut self, now: Timestamp, limit: usize) -> usize {
-        let old = self
-            .topics
-            .keep
-            .iter()
-            .take_while(|(until, _)| *until <= now)
-            .take(limit);
+        let old = self.topics.keep.iter().take_while(|(until, _)| *until <= now).take(limit);
         let names: Vec<TopicName> = old.map(|(_, name)| name.clone()).collect();
         self.drop_topics(&names) as usize
     }
@@ -416,11 +315,7 @@ impl Machine {
     /// See [`crate::TopicStore::cursor`].
     #[must_use]
     pub fn cursor(&self, topic: &TopicName, subscription: &str) -> Option<Position> {
-        self.topics
-            .cursors
-            .get(topic)?
-            .get(subscription)
-            .map(|(_, position)| *position)
+        self.topics.cursors.get(topic)?.get(subscription).map(|(_, position)| *position)
     }
 
     /// See [`crate::TopicStore::advance`].
@@ -431,27 +326,15 @@ impl Machine {
         from: Option<Position>,
         to: Position,
     ) -> bool {
-        let known = self
-            .topics
-            .cursors
-            .get(topic)
-            .and_then(|all| all.get(subscription))
-            .copied();
+        let known = self.topics.cursors.get(topic).and_then(|all| all.get(subscription)).copied();
         let back = known.is_some_and(|(_, at)| at.epoch == to.epoch && to.offset < at.offset);
         if known.map(|(_, at)| at) != from || (back && !is_on(Mutant::CursorGoesBack)) {
             return false;
         }
         let row = known.map_or_else(|| self.next_seq(), |(row, _)| row);
-        self.topics
-            .cursors
-            .entry(topic.clone())
-            .or_default()
-            .insert(subscription.to_owned(), (row, to));
-        let stored = StoredCursor {
-            topic: topic.clone(),
-            subscription: subscription.to_owned(),
-            position: to,
-        };
+        self.topics.cursors.entry(topic.clone()).or_default().insert(subscription.to_owned(), (row, to));
+        let stored =
+            StoredCursor { topic: topic.clone(), subscription: subscription.to_owned(), position: to };
         self.put(row, Row::Cursor(stored), false);
         true
     }

@@ -41,14 +41,8 @@ fn a_name_keeps_its_parts_apart() {
     let one = Name::new("a", Kind::Turns, "b:c").unwrap();
     let two = Name::new("a:b", Kind::Turns, "c").unwrap();
     assert_ne!(one, two);
-    assert_eq!(
-        Name::new("a\n", Kind::Turns, "b"),
-        Err(NameError::ControlCharacter)
-    );
-    assert_eq!(
-        Name::new("a", Kind::Turns, &"b".repeat(257)),
-        Err(NameError::TooLong)
-    );
+    assert_eq!(Name::new("a\n", Kind::Turns, "b"), Err(NameError::ControlCharacter));
+    assert_eq!(Name::new("a", Kind::Turns, &"b".repeat(257)), Err(NameError::TooLong));
 }
 
 #[test]
@@ -90,8 +84,5 @@ fn a_pattern_stays_in_its_organisation_and_kind() {
 fn times_saturate() {
     assert_eq!(Timestamp::MAX.after(Duration::from_secs(1)), Timestamp::MAX);
     assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
-    assert_eq!(
-        Timestamp(1_000_005).since(Timestamp(5)),
-        Duration::from_secs(1)
-    );
+    assert_eq!(Timestamp(1_000_005).since(Timestamp(5)), Duration::from_secs(1));
 }

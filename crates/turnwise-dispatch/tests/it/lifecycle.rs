@@ -9,7 +9,9 @@ use crate::{ORG, Stage, agent_data, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conversations_run_side_by_side_and_each_in_order() {
-    let mut stage = Stage::new(AgentConfig { delay_spread_ms: 5, ..AgentConfig::default() }, BrokerConfig::default()).await;
+    let mut stage =
+        Stage::new(AgentConfig { delay_spread_ms: 5, ..AgentConfig::default() }, BrokerConfig::default())
+            .await;
     stage.config.concurrency = 16;
     stage.config.timeout = Duration::from_secs(10);
     stage.start();
@@ -59,7 +61,9 @@ async fn a_running_turn_is_stopped_for_its_client() {
     let mut stage = Stage::new(AgentConfig::default(), BrokerConfig::default()).await;
     stage.config.timeout = Duration::from_secs(30);
     stage.start();
-    for (stopped, (message, stream)) in [("[[hang]]", false), ("[[events=2 gap=1 hang]]", true)].into_iter().enumerate() {
+    for (stopped, (message, stream)) in
+        [("[[hang]]", false), ("[[events=2 gap=1 hang]]", true)].into_iter().enumerate()
+    {
         let turn = stage.submit("u", message, stream).await;
         let next = stage.submit("u", "after it", stream).await;
         until(|| stage.agent.journal().stats().in_flight == 1).await;
@@ -102,7 +106,8 @@ async fn until_events(stage: &Stage, user: &str, id: turnwise_core::MessageId) {
     let mut follow = stage.broker.follow(&OrgScope::All, user, id, None).await.unwrap().unwrap();
     let mut seen = 0;
     while seen < 2 {
-        let event = tokio::time::timeout(Duration::from_secs(10), follow.next()).await.unwrap().unwrap().unwrap();
+        let event =
+            tokio::time::timeout(Duration::from_secs(10), follow.next()).await.unwrap().unwrap().unwrap();
         seen += agent_data(&[event]).len();
     }
 }

@@ -33,9 +33,9 @@ async fn check(stage: &Stage, message: &str, stream: bool, expect: Expect) {
     }
     assert_eq!(stage.end(second.id).await.state, TurnState::Completed, "the turn after {what}");
     let events = stage.events(&what, first.id).await;
-    let terminals = events
-        .iter()
-        .filter(|event| matches!(event, TurnEvent::Done { .. } | TurnEvent::Error { .. } | TurnEvent::Cancelled { .. }));
+    let terminals = events.iter().filter(|event| {
+        matches!(event, TurnEvent::Done { .. } | TurnEvent::Error { .. } | TurnEvent::Cancelled { .. })
+    });
     assert_eq!(terminals.count(), 1, "{what}: {events:?}");
 }
 
@@ -100,10 +100,9 @@ async fn a_slow_stream_may_take_longer_than_the_timeout() {
 #[tokio::test]
 async fn a_busy_agent_is_waited_for_at_the_head() {
     let stage = Stage::running(AgentConfig::default()).await;
-    for (message, stream) in [
-        ("[[status=503 retry_after=1 times=1]]", false),
-        ("[[status=429 retry_after_ms=100 times=1]]", true),
-    ] {
+    for (message, stream) in
+        [("[[status=503 retry_after=1 times=1]]", false), ("[[status=429 retry_after_ms=100 times=1]]", true)]
+    {
         check(&stage, message, stream, Expect::Answer).await;
     }
     let log = stage.agent.journal().log();

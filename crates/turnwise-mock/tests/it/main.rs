@@ -14,7 +14,8 @@ async fn agent(config: AgentConfig) -> FakeAgent {
 }
 
 fn chat(message: &str) -> String {
-    json!({"client_id": "web", "user_id": "u", "org": "o", "message": message, "message_type": "text"}).to_string()
+    json!({"client_id": "web", "user_id": "u", "org": "o", "message": message, "message_type": "text"})
+        .to_string()
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -46,7 +47,10 @@ async fn a_plain_call_is_answered_and_recorded() {
     assert_eq!(body["voice_audio_base64"], Value::Null);
     let log: Log = conn.get("/log").await.unwrap().json().unwrap();
     let call = &log.calls[0];
-    assert_eq!((call.message_id.as_str(), call.attempt, call.outcome), ("m1", 2, Some(CallOutcome::Answered)));
+    assert_eq!(
+        (call.message_id.as_str(), call.attempt, call.outcome),
+        ("m1", 2, Some(CallOutcome::Answered))
+    );
     assert_eq!(call.conversation, turnwise_mock::conversation_of_user("o", "u"));
     assert!(call.started < call.ended.unwrap());
     conn.delete("/log").await.unwrap();
@@ -72,7 +76,8 @@ async fn a_stream_has_its_events_and_one_end() {
 #[tokio::test]
 async fn faults_strike_as_planned() {
     let rule = FaultRule { every: 5, fault: "status=500".into() };
-    let agent = agent(AgentConfig { faults: vec![rule], api_key: Some("k".into()), ..AgentConfig::default() }).await;
+    let agent =
+        agent(AgentConfig { faults: vec![rule], api_key: Some("k".into()), ..AgentConfig::default() }).await;
     let mut conn = Conn::new(&agent.base_url()).with_header("authorization", "Bearer k");
     for (message, status) in [
         ("[[status=503 retry_after=7 times=2]]", 503),
@@ -94,7 +99,8 @@ async fn faults_strike_as_planned() {
     assert!(conn.post("/api/v1/chat", chat("[[cut]]")).await.is_err());
     let mut stranger = Conn::new(&agent.base_url());
     assert_eq!(stranger.post("/api/v1/chat", chat("x")).await.unwrap().status, 401);
-    let wrong = AgentConfig { faults: vec![FaultRule { every: 1, fault: "bogus".into() }], ..AgentConfig::default() };
+    let wrong =
+        AgentConfig { faults: vec![FaultRule { every: 1, fault: "bogus".into() }], ..AgentConfig::default() };
     assert!(FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), wrong).await.is_err());
 }
 
@@ -111,25 +117,4 @@ async fn a_caller_who_leaves_and_an_overlap_are_seen() {
     hanging.shutdown().await;
     until(|| agent.journal().stats().abandoned == 1).await;
     assert_eq!(agent.journal().stats().overlaps, 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn throughput() {
-    let agent = agent(AgentConfig::default()).await;
-    let started = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for user in 0..32 {
-        let mut conn = Conn::new(&agent.base_url());
-        tasks.spawn(async move {
-            let body = Bytes::from(chat("hello").replace("\"u\"", &format!("\"u{user}\"")));
-            for _ in 0..5_000 {
-                assert_eq!(conn.post("/api/v1/chat", body.clone()).await.unwrap().status, 200);
-            }
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done.unwrap();
-    }
-    eprintln!("{:.0} calls/s with the client on the same cores", 160_000.0 / started.elapsed().as_secs_f64());
 }

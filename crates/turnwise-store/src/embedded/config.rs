@@ -69,7 +69,10 @@ impl Default for EmbeddedConfig {
             disk_reserve_bytes: 64 * 1024 * 1024,
             call_timeout: Duration::from_secs(30),
             on_fatal: Arc::new(|what| {
-                tracing::error!(what, "the store cannot go on; the process ends so that nothing false is acknowledged");
+                tracing::error!(
+                    what,
+                    "the store cannot go on; the process ends so that nothing false is acknowledged"
+                );
                 std::process::abort()
             }),
         }

@@ -15,8 +15,9 @@ const FILE_NAME: &str = "turnwise.redb";
 /// Makes folder and file if they are not there; answers the file's path.
 pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
     let file = folder.join(FILE_NAME);
-    make(folder, &file)
-        .map_err(|error| StoreError::Unavailable(format!("the folder {} cannot be used: {error}", folder.display())))?;
+    make(folder, &file).map_err(|error| {
+        StoreError::Unavailable(format!("the folder {} cannot be used: {error}", folder.display()))
+    })?;
     Ok(file)
 }
 

@@ -4,8 +4,8 @@
 use super::backend::{Trouble, Watched};
 use bytes::Bytes;
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
-    StorageError, TableDefinition,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend, StorageError,
+    TableDefinition,
 };
 use std::cell::Cell;
 use std::sync::Arc;
@@ -148,7 +148,8 @@ impl RedbLog {
     }
 
     fn open_again(&mut self) -> Result<()> {
-        let reopen = self.reopen.as_ref().ok_or_else(|| StoreError::Unavailable("it cannot be reopened".into()))?;
+        let reopen =
+            self.reopen.as_ref().ok_or_else(|| StoreError::Unavailable("it cannot be reopened".into()))?;
         self.database = None;
         let (database, trouble) = open_database(reopen()?, self.settings, false)?;
         self.database = Some(database);

@@ -107,7 +107,9 @@ fn start(
     if rows.is_urgent() {
         rows.commit(Sync::Now).map_err(|failed| match failed {
             CommitFailed::NoSpace => StoreError::Unavailable("the disk is full".into()),
-            CommitFailed::Fatal(what) => StoreError::Unavailable(format!("the store's file cannot be written: {what}")),
+            CommitFailed::Fatal(what) => {
+                StoreError::Unavailable(format!("the store's file cannot be written: {what}"))
+            }
         })?;
     }
     let (epoch, hub, stats) = (machine.epoch(), Arc::new(Hub::default()), Arc::new(Stats::default()));

@@ -223,7 +223,7 @@ impl Owner {
     /// relaxed durability may leave the sync to a later commit.
     fn commit(&mut self, now: bool) {
         let relaxed = self.config.durability == Durability::Relaxed && !now;
-        let sync = if relaxed || is_on(Mutant::LossAtKill) { Sync::Later } else { Sync::Now };
+        let sync = if relaxed { Sync::Later } else { Sync::Now };
         if is_on(Mutant::AckBeforeFsync) {
             self.desk.unanswered.drain(..).for_each(Work::answer);
         }

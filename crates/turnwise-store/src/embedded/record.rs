@@ -14,8 +14,8 @@ use turnwise_core::machine::{
     StoredTopic, Table,
 };
 use turnwise_core::{
-    Dedup, Effect, Epoch, Event, Headers, Kind, LeaseToken, MessageId, Name, NewEvent, NewMessage,
-    Offset, OrderingKey, Position, Priority, Result, Stage, StoreError, Timestamp,
+    Dedup, Effect, Epoch, Event, Headers, Kind, LeaseToken, MessageId, Name, NewEvent, NewMessage, Offset,
+    OrderingKey, Position, Priority, Result, Stage, StoreError, Timestamp,
 };
 
 /// The record version this build writes. On disk: never reuse a number.
@@ -24,15 +24,8 @@ const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 6;
 
 /// Every table there is.
-pub(super) const TABLES: [Table; 7] = [
-    Table::Message,
-    Table::State,
-    Table::Dedup,
-    Table::Events,
-    Table::Topic,
-    Table::Cursor,
-    Table::Meta,
-];
+pub(super) const TABLES: [Table; 7] =
+    [Table::Message, Table::State, Table::Dedup, Table::Events, Table::Topic, Table::Cursor, Table::Meta];
 
 fn checksum(table: Table, key: u64, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
@@ -80,7 +73,8 @@ pub(super) fn encode(key: u64, row: &Row, out: &mut Vec<u8>) {
 }
 
 fn write<T: Serialize>(out: &mut Vec<u8>, shape: &T) {
-    postcard::to_extend(shape, ByteSink(out)).expect("row shapes have known lengths and a vector takes all bytes");
+    postcard::to_extend(shape, ByteSink(out))
+        .expect("row shapes have known lengths and a vector takes all bytes");
 }
 
 /// Appends to a borrowed vector.
@@ -101,7 +95,9 @@ pub(super) fn decode(table: Table, key: u64, record: &Bytes) -> Result<Row> {
     let (header, body) = record.split_at_checked(HEADER_BYTES).ok_or_else(|| refuse("it is cut off"))?;
     let [version, kind, sum @ ..] = header else { return Err(refuse("it is cut off")) };
     if *version != VERSION {
-        return Err(refuse(&format!("its version {version} is unknown to this release, which knows {VERSION}")));
+        return Err(refuse(&format!(
+            "its version {version} is unknown to this release, which knows {VERSION}"
+        )));
     }
     if *kind != table as u8 || *sum != checksum(table, key, body).to_le_bytes() {
         return Err(refuse("its checksum is wrong"));

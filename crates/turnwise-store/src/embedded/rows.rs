@@ -4,7 +4,6 @@
 use super::log::{CommitFailed, DurableLog, Sync, Write};
 use super::record;
 use crate::clock::Moment;
-use crate::mutants::{Mutant, is_on};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +40,6 @@ impl Rows {
         self.urgent |= !change.is_lazy();
         self.pending_since.get_or_insert_with(Moment::now);
         match change {
-            Change::Put { row: Row::Dedup(_), .. } if is_on(Mutant::DedupNotPersisted) => {}
             Change::Put { key, row, .. } => {
                 self.pending.insert((row.table(), key), Some(row));
             }
@@ -80,7 +78,6 @@ impl Rows {
         self.pending_since = None;
         self.unsynced_since = match sync {
             Sync::Now => None,
-            Sync::Later if is_on(Mutant::LossAtKill) => None,
             Sync::Later => Some(self.unsynced_since.unwrap_or_else(Moment::now)),
         };
         self.scratch.clear();

@@ -49,7 +49,8 @@ pub(crate) struct Folder {
 impl Folder {
     fn start(&self, folder: tempfile::TempDir) -> Arc<dyn Store> {
         let config = EmbeddedConfig::default();
-        let store = EmbeddedStore::open(folder.path(), config, self.clock.reader()).expect("the folder opens");
+        let store =
+            EmbeddedStore::open(folder.path(), config, self.clock.reader()).expect("the folder opens");
         let mut opened = self.opened.lock().unwrap();
         for (_, old) in opened.drain(..) {
             old.close();
@@ -123,7 +124,8 @@ impl PowerCut {
 
     fn start(&self, disk: PowerCutDisk) -> Arc<dyn Store> {
         let (handle, config) = (disk.clone(), EmbeddedConfig::default());
-        let store = EmbeddedStore::open_with_backend(handle, config, self.clock.reader()).expect("the disk opens");
+        let store =
+            EmbeddedStore::open_with_backend(handle, config, self.clock.reader()).expect("the disk opens");
         let mut opened = self.opened.lock().unwrap();
         for (_, old) in opened.drain(..) {
             old.close();

@@ -14,7 +14,8 @@ use turnwise_core::{
 };
 use turnwise_store::embedded::{EmbeddedConfig, EmbeddedStore};
 
-const SEEDS: u64 = 300;
+/// Of three lives each. `TURNWISE_CRASH_SEEDS` asks for more.
+const SEEDS: u64 = 100;
 const SECTOR: usize = 512;
 
 /// Pseudo-random numbers from a seed (splitmix64).
@@ -182,7 +183,11 @@ async fn work(store: &EmbeddedStore, told: &RefCell<Told>, caller: u64, dice: &R
     }
 }
 
-async fn claim_and_settle(store: &EmbeddedStore, told: &RefCell<Told>, dice: &RefCell<Dice>) -> Result<(), ()> {
+async fn claim_and_settle(
+    store: &EmbeddedStore,
+    told: &RefCell<Told>,
+    dice: &RefCell<Dice>,
+) -> Result<(), ()> {
     let durable = dice.borrow_mut().roll(2) == 0;
     for held in store.claim(claim(2, durable)).await.map_err(drop)? {
         let LeaseToken(token) = held.receipt.token;
@@ -218,10 +223,11 @@ async fn check(store: &EmbeddedStore, told: &Told, seed: u64) {
     assert!(!held.is_empty(), "seed {seed}");
 }
 
-fn config(dead: &Arc<AtomicBool>) -> EmbeddedConfig {
+fn config(dead: &Arc<AtomicBool>, seed: u64) -> EmbeddedConfig {
     let dead = Arc::clone(dead);
     EmbeddedConfig {
         page_cache_bytes: 1024 * 1024,
+        check_on_open: seed.is_multiple_of(2),
         body_cache_bytes: 2_000,
         call_timeout: Duration::from_secs(20),
         on_fatal: Arc::new(move |_| dead.store(true, Ordering::SeqCst)),
@@ -241,18 +247,26 @@ fn lives(seed: u64) -> usize {
         let disk = Disk { live: image.clone(), synced: image, unsynced: Vec::new(), operations_left };
         let power = Power(Arc::new(Mutex::new(disk)));
         // Power may fail while the store opens.
-        if let Ok(store) = EmbeddedStore::open_with_backend(power.clone(), config(&dead), Arc::clone(&clock)) {
+        if let Ok(store) =
+            EmbeddedStore::open_with_backend(power.clone(), config(&dead, seed), Arc::clone(&clock))
+        {
             run(async {
-                let callers = (0..4).map(|caller| work(&store, &told, caller | dice.borrow_mut().roll(1 << 20) << 8, &dice));
+                let callers = (0..4)
+                    .map(|caller| work(&store, &told, caller | dice.borrow_mut().roll(1 << 20) << 8, &dice));
                 let callers: Vec<_> = callers.collect();
                 futures_util::future::join_all(callers).await;
             });
             assert!(dead.load(Ordering::SeqCst), "seed {seed}: stopped without a reason");
         }
         image = power.0.lock().unwrap().after_power_loss(&mut dice.borrow_mut());
-        let disk = Disk { live: image.clone(), synced: image.clone(), unsynced: Vec::new(), operations_left: u64::MAX };
+        let disk = Disk {
+            live: image.clone(),
+            synced: image.clone(),
+            unsynced: Vec::new(),
+            operations_left: u64::MAX,
+        };
         let power = Power(Arc::new(Mutex::new(disk)));
-        let store = EmbeddedStore::open_with_backend(power.clone(), config(&dead), Arc::clone(&clock))
+        let store = EmbeddedStore::open_with_backend(power.clone(), config(&dead, seed), Arc::clone(&clock))
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         run(check(&store, &told.borrow(), seed));
         drop(store);
@@ -263,9 +277,25 @@ fn lives(seed: u64) -> usize {
     told.sent.len()
 }
 
+/// One deliberate fault, to see this test catch it.
+fn switch_mutant_on() {
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var("TURNWISE_MUTANT") {
+        use turnwise_store::mutants::{Mutant, set};
+        set(Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name));
+    }
+}
+
 #[test]
 fn acknowledged_work_survives_a_power_loss_at_any_moment() {
-    let worked: usize = (0..SEEDS).map(lives).sum();
-    assert!(worked > 1_000, "only {worked} messages were sent: the test tests nothing");
-    println!("{SEEDS} seeds, {worked} messages sent");
+    switch_mutant_on();
+    let seeds = std::env::var("TURNWISE_CRASH_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let worked: usize = std::thread::scope(|scope| {
+        let share = |first| move || (first..seeds).step_by(threads as usize).map(lives).sum::<usize>();
+        let running: Vec<_> = (0..threads).map(|first| scope.spawn(share(first))).collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    println!("{seeds} seeds, {worked} messages sent");
+    assert!(worked as u64 > seeds * 10, "only {worked} messages were sent: the test tests nothing");
 }

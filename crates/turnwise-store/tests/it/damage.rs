@@ -65,7 +65,9 @@ fn flipped_bits_anywhere_are_refused_or_harmless() {
                 assert_eq!(after, before, "byte {at} changed what is read");
                 harmless += 1;
             }
-            Ok(Err(StoreError::Corrupt(_) | StoreError::Unavailable(_) | StoreError::Invalid(_))) => refused += 1,
+            Ok(Err(StoreError::Corrupt(_) | StoreError::Unavailable(_) | StoreError::Invalid(_))) => {
+                refused += 1
+            }
             Ok(Err(error)) => panic!("byte {at}: {error}"),
             Err(_) => panic!("byte {at}: panicked"),
         }

@@ -1,6 +1,6 @@
 //! Promises of the storage engines that need a disk: what survives, what is
 //! refused, what happens when the disk is full or lies.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod crash;
 mod damage;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use turnwise_core::{
-    Claim, Enqueued, Kind, MessageId, Name, NewEvent, NewMessage, Outcome, QueueName, QueueStore,
-    Receipt, Settled, Settlement, StoreError, Timestamp,
+    Claim, Enqueued, Kind, MessageId, Name, NewEvent, NewMessage, Outcome, QueueName, QueueStore, Receipt,
+    Settled, Settlement, StoreError, Timestamp,
 };
 use turnwise_store::Clock;
 

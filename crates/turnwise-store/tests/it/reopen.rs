@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use turnwise_core::{
-    Dedup, Depth, Effect, Enqueued, Offset, OrderingKey, Position, QueueStore, Read, ReadFrom,
-    Settled, Settlement, Stage, Store, StoreError, TopicFilter, TopicStore,
+    Dedup, Depth, Effect, Enqueued, Offset, OrderingKey, Position, QueueStore, Read, ReadFrom, Settled,
+    Settlement, Stage, Store, StoreError, TopicFilter, TopicStore,
 };
 use turnwise_store::embedded::{Durability, EmbeddedConfig, EmbeddedStore};
 use turnwise_store::memory::MemoryStore;
@@ -88,7 +88,10 @@ fn relaxed_durability_keeps_all_over_a_close() {
         }
         store.close();
         let store = EmbeddedStore::open(folder.path(), config, Arc::clone(&clock)).unwrap();
-        assert_eq!(store.depth(&queue()).await.unwrap(), Depth { enqueued: 20, ready: 20, ..Depth::default() });
+        assert_eq!(
+            store.depth(&queue()).await.unwrap(),
+            Depth { enqueued: 20, ready: 20, ..Depth::default() }
+        );
     });
 }
 
@@ -129,10 +132,7 @@ async fn hints_reach_watchers(store: &impl Store) {
     while queues.next().now_or_never().is_some() {}
     let held = store.claim(claim(1, false)).await.unwrap().pop().unwrap();
     let retry = turnwise_core::Outcome::Retry { delay: Duration::from_millis(50), reason: "busy".into() };
-    store
-        .settle(vec![Settlement { receipt: held.receipt, outcome: retry, effects: vec![] }])
-        .await
-        .unwrap();
+    store.settle(vec![Settlement { receipt: held.receipt, outcome: retry, effects: vec![] }]).await.unwrap();
     while queues.next().now_or_never().is_some() {}
     // Time alone makes it claimable again, and says so.
     assert_eq!(tokio::time::timeout(wait, queues.next()).await.unwrap(), Some(queue()));

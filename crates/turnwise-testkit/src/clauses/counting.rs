@@ -5,12 +5,12 @@ use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, 
 use crate::{hold, same};
 use std::time::Duration;
 use turnwise_core::limits::{
-    ATTEMPTS_MAX, BATCH_ITEMS_MAX, CLAIM_LIMIT_MAX, EFFECTS_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX,
-    LEASE_MAX, PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
+    ATTEMPTS_MAX, BATCH_ITEMS_MAX, CLAIM_LIMIT_MAX, EFFECTS_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX, LEASE_MAX,
+    PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
 };
 use turnwise_core::{
-    Claim, Dedup, Enqueued, NewMessage, OrderingKey, Outcome, Priority, QueueName, Removed,
-    Settled, Settlement, Stage, StoreError,
+    Claim, Dedup, Enqueued, NewMessage, OrderingKey, Outcome, Priority, QueueName, Removed, Settled,
+    Settlement, Stage, StoreError,
 };
 
 pub(super) async fn q13_nothing_vanishes(harness: &dyn Harness) -> Verdict {
@@ -40,7 +40,8 @@ pub(super) async fn q13_nothing_vanishes(harness: &dyn Harness) -> Verdict {
             }
         }
         if round % 4 == 1 {
-            let dead: Vec<_> = trial.list(&jobs, Stage::Dead).await?.iter().map(|info| info.id).take(2).collect();
+            let dead: Vec<_> =
+                trial.list(&jobs, Stage::Dead).await?.iter().map(|info| info.id).take(2).collect();
             let redriven = trial.store.redrive(&jobs, dead.clone()).await?;
             same!(redriven as usize, dead.len(), "redriven");
         }
@@ -103,9 +104,15 @@ async fn expired_and_removed(harness: &dyn Harness) -> Verdict {
     let mut trial = Trial::new(harness).await;
     let (jobs, clock) = (queue("jobs"), harness.clock());
     let mut ids = Vec::new();
-    for (key, name, life) in
-        [("k", "a", 0), ("k", "b", 5), ("k", "c", 0), ("z", "z", 5), ("", "u", 5), ("k", "d", 50), ("y", "y", 5)]
-    {
+    for (key, name, life) in [
+        ("k", "a", 0),
+        ("k", "b", 5),
+        ("k", "c", 0),
+        ("z", "z", 5),
+        ("", "u", 5),
+        ("k", "d", 50),
+        ("y", "y", 5),
+    ] {
         let mut message = message(&jobs, key, name);
         message.expires_at = (life > 0).then(|| clock.now().after(secs(life)));
         message.deliver_at = (name == "y").then(|| clock.now().after(secs(5)));
@@ -242,12 +249,15 @@ pub(super) async fn q15_batches_are_checked_first_and_answered_apart(harness: &d
         message(&jobs, "k", "two"),
     ];
     let answers = trial.store.enqueue(batch).await?;
-    let kinds: Vec<_> = answers.iter().map(|answer| match answer {
-        Ok(Enqueued::New { position, .. }) => format!("new {position}"),
-        Ok(Enqueued::DedupConflict(_)) => "conflict".into(),
-        Ok(Enqueued::LaneFull) => "full".into(),
-        other => format!("{other:?}"),
-    }).collect();
+    let kinds: Vec<_> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(Enqueued::New { position, .. }) => format!("new {position}"),
+            Ok(Enqueued::DedupConflict(_)) => "conflict".into(),
+            Ok(Enqueued::LaneFull) => "full".into(),
+            other => format!("{other:?}"),
+        })
+        .collect();
     same!(kinds, ["new 1", "conflict", "full", "new 2"], "each item has its own answer");
     same!(trial.store.enqueue(Vec::new()).await?.len(), 0, "answers to an empty batch");
     trial.conserve(&jobs).await?;

@@ -25,8 +25,16 @@ pub(super) async fn q11_a_repeat_within_the_window_is_one_message(harness: &dyn 
     let (jobs, other) = (queue("jobs"), queue("other"));
     let first = new_id(&trial.enqueue(once(&jobs, "k", "one", "d", 1)).await?)?;
     same!(trial.enqueue(once(&jobs, "k", "one", "d", 1)).await?, Enqueued::Duplicate(first), "a repeat");
-    same!(trial.enqueue(once(&jobs, "k", "two", "d", 2)).await?, Enqueued::DedupConflict(first), "other content");
-    same!(trial.enqueue(once(&jobs, "x", "one", "d", 1)).await?, Enqueued::Duplicate(first), "the hash decides");
+    same!(
+        trial.enqueue(once(&jobs, "k", "two", "d", 2)).await?,
+        Enqueued::DedupConflict(first),
+        "other content"
+    );
+    same!(
+        trial.enqueue(once(&jobs, "x", "one", "d", 1)).await?,
+        Enqueued::Duplicate(first),
+        "the hash decides"
+    );
     let elsewhere = new_id(&trial.enqueue(once(&other, "k", "one", "d", 2)).await?)?;
     hold!(elsewhere != first, "two queues share an id");
     trial.crash().await;
@@ -39,12 +47,20 @@ pub(super) async fn q11_a_repeat_within_the_window_is_one_message(harness: &dyn 
     trial.crash().await;
     harness.clock().advance(WINDOW - Duration::from_micros(1));
     trial.sweep().await?;
-    same!(trial.enqueue(once(&jobs, "k", "one", "d", 1)).await?, Enqueued::Duplicate(first), "to the end of the window");
+    same!(
+        trial.enqueue(once(&jobs, "k", "one", "d", 1)).await?,
+        Enqueued::Duplicate(first),
+        "to the end of the window"
+    );
     trial.expect_none(&jobs, "a repeat stores nothing").await?;
     harness.clock().advance(Duration::from_micros(1));
     let second = new_id(&trial.enqueue(once(&jobs, "k", "one", "d", 2)).await?)?;
     hold!(second != first, "an id was used twice");
-    same!(trial.enqueue(once(&jobs, "k", "one", "d", 2)).await?, Enqueued::Duplicate(second), "a window of its own");
+    same!(
+        trial.enqueue(once(&jobs, "k", "one", "d", 2)).await?,
+        Enqueued::Duplicate(second),
+        "a window of its own"
+    );
     harness.clock().advance(WINDOW);
     trial.crash().await;
     trial.sweep().await?;

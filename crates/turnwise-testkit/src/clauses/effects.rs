@@ -1,8 +1,8 @@
 //! Clause Q12: what happens with the end of a message happens once or not at all.
 
 use crate::harness::Harness;
-use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, secs, text, texts, topic};
 use crate::same;
+use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, secs, text, texts, topic};
 use turnwise_core::{Effect, NewMessage, Outcome, Removed, Settled, Settlement};
 
 fn ending(queue: &turnwise_core::QueueName, key: &str, name: &str) -> NewMessage {
@@ -16,12 +16,8 @@ fn ending(queue: &turnwise_core::QueueName, key: &str, name: &str) -> NewMessage
 async fn settlement_effects(harness: &dyn Harness) -> Verdict {
     let mut trial = Trial::new(harness).await;
     let (jobs, side, log) = (queue("jobs"), queue("side"), topic("log"));
-    let outcomes = [
-        Outcome::Ack,
-        Outcome::Release,
-        retry(secs(0), "again"),
-        Outcome::Dead { reason: "no".into() },
-    ];
+    let outcomes =
+        [Outcome::Ack, Outcome::Release, retry(secs(0), "again"), Outcome::Dead { reason: "no".into() }];
     let mut expected = Vec::new();
     for (n, outcome) in outcomes.into_iter().enumerate() {
         trial.put(&jobs, &format!("k{n}"), "m").await?;

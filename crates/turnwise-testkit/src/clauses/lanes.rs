@@ -100,8 +100,14 @@ pub(super) async fn q09_priority_orders_heads_only(harness: &dyn Harness) -> Ver
         message
     };
     for (key, name, priority) in [
-        ("a", "a-low", 1), ("a", "a-top", 9), ("b", "b-mid", 5), ("c", "c-mid", 5),
-        ("", "u-low", 1), ("", "u-top", 9), ("d", "d-zero", 0), ("", "u-mid", 5),
+        ("a", "a-low", 1),
+        ("a", "a-top", 9),
+        ("b", "b-mid", 5),
+        ("c", "c-mid", 5),
+        ("", "u-low", 1),
+        ("", "u-top", 9),
+        ("d", "d-zero", 0),
+        ("", "u-mid", 5),
     ] {
         trial.put_message(rank(key, name, priority)).await?;
     }

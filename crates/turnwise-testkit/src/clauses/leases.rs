@@ -5,7 +5,7 @@ use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, 
 use crate::{Broken, hold, same};
 use std::time::Duration;
 use turnwise_core::{
-    Claim, Delivery, Effect, Extended, LeaseToken, Outcome, OrderingKey, Receipt, Settled, Stage,
+    Claim, Delivery, Effect, Extended, LeaseToken, OrderingKey, Outcome, Receipt, Settled, Stage,
     StopRequested,
 };
 
@@ -87,12 +87,8 @@ pub(super) async fn q04_tokens_only_rise(harness: &dyn Harness) -> Verdict {
 async fn refused(trial: &Trial<'_>, receipt: &Receipt, why: &str) -> Verdict {
     let (notes, side) = (topic("effects"), queue("side"));
     let seen = trial.get(&receipt.queue, receipt.id).await?;
-    let outcomes = [
-        Outcome::Ack,
-        Outcome::Release,
-        retry(secs(9), "stale"),
-        Outcome::Dead { reason: "stale".into() },
-    ];
+    let outcomes =
+        [Outcome::Ack, Outcome::Release, retry(secs(9), "stale"), Outcome::Dead { reason: "stale".into() }];
     for outcome in outcomes {
         let effects = vec![publish(&notes, "stale"), Effect::Enqueue(message(&side, "", "stale"))];
         let settled = trial.settle_with(receipt, outcome.clone(), effects).await?;
@@ -102,9 +98,11 @@ async fn refused(trial: &Trial<'_>, receipt: &Receipt, why: &str) -> Verdict {
     same!(extended, [Ok(Extended::LeaseLost)], "{why}: extend");
     let now = trial.get(&receipt.queue, receipt.id).await?;
     let key = |info: &Option<turnwise_core::MessageInfo>| {
-        info.as_ref().map(|info| (info.attempt, info.reason.clone(), info.not_before, info.payload.clone()))
+        info.as_ref().map(|info| (info.attempt, info.not_before, info.payload.clone()))
     };
     same!(key(&now), key(&seen), "{why}: the message");
+    let reason = now.and_then(|info| info.reason).unwrap_or_default();
+    hold!(!reason.contains("stale"), "{why}: the reason was taken");
     hold!(trial.notes(&notes).await?.is_empty(), "{why}: an event was published");
     trial.expect_none(&side, why).await
 }

@@ -1,8 +1,8 @@
 //! Clause Q10: messages that wait for their time.
 
 use crate::harness::Harness;
-use crate::trial::{PAGE, Trial, Verdict, message, queue, secs, texts};
 use crate::same;
+use crate::trial::{PAGE, Trial, Verdict, message, queue, secs, texts};
 use std::time::Duration;
 use turnwise_core::{QueueName, Stage, Timestamp};
 

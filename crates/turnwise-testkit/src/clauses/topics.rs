@@ -4,8 +4,8 @@ use crate::harness::Harness;
 use crate::trial::{PAGE, Trial, Verdict, event, notes, secs, topic};
 use crate::{Broken, hold, same};
 use turnwise_core::{
-    Dedup, Epoch, Event, NewEvent, Offset, Position, Read, ReadFrom, StoreError, StorePosition,
-    TopicName, TopicPattern,
+    Dedup, Epoch, Event, NewEvent, Offset, Position, Read, ReadFrom, StoreError, StorePosition, TopicName,
+    TopicPattern,
 };
 
 /// Appends texts one by one; their positions.
@@ -102,7 +102,11 @@ pub(super) async fn t2_reading_again_gives_the_same(harness: &dyn Harness) -> Ve
     let page = trial.store.read_many(&patterns, start, PAGE).await?;
     let told: Vec<_> = page.events.iter().map(|(_, event)| event.clone()).collect();
     let tail: Vec<_> = notes(&told).split_off(26.min(told.len()));
-    same!((tail.as_slice(), page.gap), (["b1", "a1", "c1"].map(String::from).as_slice(), false), "over many topics");
+    same!(
+        (tail.as_slice(), page.gap),
+        (["b1", "a1", "c1"].map(String::from).as_slice(), false),
+        "over many topics"
+    );
     let mut paged = Vec::new();
     let mut after = start;
     for _ in 0..20 {
@@ -140,6 +144,7 @@ pub(super) async fn t3_a_lost_place_answers_gap(harness: &dyn Harness) -> Verdic
         hold!(matches!(answer, Read::Gap { resume } if resume.epoch == epoch), "a lost epoch: {answer:?}");
         trial.crash().await;
     }
+    gaps_over_many_topics(&trial).await?;
     let pattern = [TopicPattern(log.clone())];
     let epoch = trial.store.epoch();
     let lost = StorePosition { epoch: Epoch(epoch.0 ^ 0xdead), seq: 1 };
@@ -151,6 +156,24 @@ pub(super) async fn t3_a_lost_place_answers_gap(harness: &dyn Harness) -> Verdic
     Ok(())
 }
 
+/// A reader over many topics learns of a trim, also of one inside a batch.
+async fn gaps_over_many_topics(trial: &Trial<'_>) -> Verdict {
+    let many = topic("many");
+    append(trial, &many, &["old"]).await?;
+    let pattern = [TopicPattern(many.clone())];
+    let start = StorePosition { epoch: trial.store.epoch(), seq: 0 };
+    let here = trial.store.read_many(&pattern, start, PAGE).await?.next;
+    trial.store.append(vec![event(&many, "a"), event(&many, "b"), event(&many, "c")]).await?;
+    trial.store.trim(&many, Offset(3)).await?;
+    let page = trial.store.read_many(&pattern, here, PAGE).await?;
+    let kept: Vec<_> = page.events.iter().map(|(_, event)| event.clone()).collect();
+    same!(notes(&kept), ["b", "c"], "what is kept over many topics");
+    hold!(page.gap, "read_many skipped a trimmed event in silence");
+    let after = trial.store.read_many(&pattern, page.next, PAGE).await?;
+    hold!(after.events.is_empty() && !after.gap, "after the gap: {after:?}");
+    Ok(())
+}
+
 pub(super) async fn t4_a_repeated_append_is_one_event(harness: &dyn Harness) -> Verdict {
     let mut trial = Trial::new(harness).await;
     let log = topic("log");
@@ -159,7 +182,8 @@ pub(super) async fn t4_a_repeated_append_is_one_event(harness: &dyn Harness) -> 
         NewEvent { dedup: Some(dedup), ..event(topic, text) }
     };
     append(&trial, &log, &["zero"]).await?;
-    let batch = vec![once(&log, "one", 1), once(&log, "one", 1), event(&log, "two"), once(&topic("b"), "b", 3)];
+    let batch =
+        vec![once(&log, "one", 1), once(&log, "one", 1), event(&log, "two"), once(&topic("b"), "b", 3)];
     let mut told = Vec::new();
     for answer in trial.store.append(batch).await? {
         told.push(answer?.offset.0);
@@ -170,7 +194,10 @@ pub(super) async fn t4_a_repeated_append_is_one_event(harness: &dyn Harness) -> 
         let epoch = trial.store.epoch();
         same!(again, [Ok(Position { epoch, offset: Offset(2) })], "a repeat answers the first place");
         let conflict = trial.store.append(vec![once(&log, "other", 2), event(&topic("side"), "s")]).await?;
-        hold!(matches!(conflict.as_slice(), [Err(StoreError::Invalid(_)), Ok(_)]), "other content: {conflict:?}");
+        hold!(
+            matches!(conflict.as_slice(), [Err(StoreError::Invalid(_)), Ok(_)]),
+            "other content: {conflict:?}"
+        );
         trial.crash().await;
     }
     same!(trial.notes(&log).await?, ["zero", "one", "two"], "stored once");

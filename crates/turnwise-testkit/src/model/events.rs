@@ -23,13 +23,16 @@ pub struct Log {
     cursor: Option<Position>,
 }
 
+/// A dedup key in use: topic, key, content, end of its window, the first offset.
+type Repeat = (TopicName, Vec<u8>, [u8; 16], Timestamp, u64);
+
 /// All topics.
 #[derive(Clone, Debug)]
 pub struct Events {
     /// By first use.
     pub logs: Vec<Log>,
     epoch: Epoch,
-    dedups: Vec<(TopicName, Vec<u8>, [u8; 16], Timestamp, u64)>,
+    dedups: Vec<Repeat>,
 }
 
 impl Events {
@@ -72,9 +75,7 @@ impl Events {
         same!(answers.len(), batch.len(), "answers to an append");
         for (event, answer) in batch.iter().zip(answers) {
             if let Some(dedup) = &event.dedup {
-                let same_key = |known: &(TopicName, Vec<u8>, [u8; 16], Timestamp, u64)| {
-                    known.0 == event.topic && known.1 == dedup.key[..]
-                };
+                let same_key = |known: &Repeat| known.0 == event.topic && known.1 == dedup.key[..];
                 self.dedups.retain(|known| !(same_key(known) && known.3 <= now));
                 if let Some((_, _, hash, _, offset)) = self.dedups.iter().find(|known| same_key(known)) {
                     reached.dedup += 1;
@@ -89,10 +90,20 @@ impl Events {
             }
             self.publish(now, event);
             let offset = self.log(&event.topic).events.len() as u64;
-            same!(*answer, Ok(Position { epoch: self.epoch, offset: Offset(offset) }), "the place of an event");
+            same!(
+                *answer,
+                Ok(Position { epoch: self.epoch, offset: Offset(offset) }),
+                "the place of an event"
+            );
             if let Some(dedup) = &event.dedup {
                 let until = now.after(dedup.window);
-                self.dedups.push((event.topic.clone(), dedup.key.to_vec(), dedup.content_hash, until, offset));
+                self.dedups.push((
+                    event.topic.clone(),
+                    dedup.key.to_vec(),
+                    dedup.content_hash,
+                    until,
+                    offset,
+                ));
             }
         }
         Ok(())
@@ -126,7 +137,8 @@ impl Events {
                 return Ok(());
             }
         };
-        let events: Vec<Event> = log.events.iter().filter(|event| event.offset.0 > after).take(limit as usize).cloned().collect();
+        let events: Vec<Event> =
+            log.events.iter().filter(|event| event.offset.0 > after).take(limit as usize).cloned().collect();
         let next = events.last().map_or(after, |event| event.offset.0);
         let next = Position { epoch, offset: Offset(next) };
         same!(*answer, Read::Events { events, next }, "reading {topic:?} from {from:?}");
@@ -147,7 +159,12 @@ impl Events {
     ) -> Verdict {
         let log = self.log(topic);
         let back = log.cursor.is_some_and(|at| to.offset < at.offset);
-        same!(moved, log.cursor == from && !back, "moving a cursor at {:?} from {from:?} to {to:?}", log.cursor);
+        same!(
+            moved,
+            log.cursor == from && !back,
+            "moving a cursor at {:?} from {from:?} to {to:?}",
+            log.cursor
+        );
         if moved {
             log.cursor = Some(to);
         }

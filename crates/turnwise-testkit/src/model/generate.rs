@@ -6,8 +6,8 @@ use crate::prng::Prng;
 use crate::trial::{event, message, publish, queue, retry, secs, topic};
 use std::time::Duration;
 use turnwise_core::{
-    Claim, Dedup, Delivery, Effect, MessageId, NewEvent, NewMessage, Offset, Outcome, Position,
-    Priority, QueueName, ReadFrom, Receipt, Settlement, Timestamp, TopicName,
+    Claim, Dedup, Delivery, Effect, MessageId, NewEvent, NewMessage, Offset, Outcome, Position, Priority,
+    QueueName, ReadFrom, Receipt, Settlement, Timestamp, TopicName,
 };
 
 /// Receipts a worker remembers, most of them stale sooner or later.
@@ -104,7 +104,14 @@ impl Generator {
     pub fn new(seed: u64, durable: bool) -> Generator {
         let mut random = Prng::new(seed);
         let options = Options::draw(&mut random, durable);
-        Generator { random, options, names: Names::default(), receipts: Vec::new(), ids: Vec::new(), counter: 0 }
+        Generator {
+            random,
+            options,
+            names: Names::default(),
+            receipts: Vec::new(),
+            ids: Vec::new(),
+            counter: 0,
+        }
     }
 
     /// A worker learns of its leases.
@@ -167,7 +174,8 @@ impl Generator {
 
     fn message(&mut self, now: Timestamp) -> NewMessage {
         let (queue, name) = (self.queue(), self.name());
-        let key = ["k0", "k0", "k1", "k2", ""].get(usize::try_from(self.random.below(5)).unwrap_or(0)).copied();
+        let key =
+            ["k0", "k0", "k1", "k2", ""].get(usize::try_from(self.random.below(5)).unwrap_or(0)).copied();
         let mut message = message(&queue, key.unwrap_or(""), &name);
         message.nonce = self.random.below(1 << 62);
         message.priority = Priority(u8::try_from(self.random.below(3) * 4).unwrap_or(0));
@@ -184,7 +192,11 @@ impl Generator {
         if self.random.chance(30) {
             message.at_end.push(publish(&self.names.end, &name));
             if self.random.chance(30) {
-                message.at_end.push(Effect::Enqueue(crate::trial::message(&self.names.side, "", &format!("end of {name}"))));
+                message.at_end.push(Effect::Enqueue(crate::trial::message(
+                    &self.names.side,
+                    "",
+                    &format!("end of {name}"),
+                )));
             }
         }
         message
@@ -307,14 +319,24 @@ impl Generator {
             60..80 => now.after(secs(self.random.below(8))),
             80..85 => now.after(secs(20 + self.random.below(40))),
             85..97 => {
-                let edges: Vec<Timestamp> = oracle.messages.iter().rev().take(10).flat_map(|known| {
-                    let lease = known.lease.map(|(_, until, _)| until);
-                    [lease, known.delay, known.sent.deliver_at, known.sent.expires_at]
-                }).flatten().filter(|edge| *edge > now).collect();
+                let edges: Vec<Timestamp> = oracle
+                    .messages
+                    .iter()
+                    .rev()
+                    .take(10)
+                    .flat_map(|known| {
+                        let lease = known.lease.map(|(_, until, _)| until);
+                        [lease, known.delay, known.sent.deliver_at, known.sent.expires_at]
+                    })
+                    .flatten()
+                    .filter(|edge| *edge > now)
+                    .collect();
                 let before = i64::from(self.random.chance(40));
                 self.random.pick(&edges).map_or(now, |edge| Timestamp(edge.0 - before))
             }
-            _ if self.options.clock_back => Timestamp(now.0 - i64::try_from(self.random.below(30_000_000)).unwrap_or(0)),
+            _ if self.options.clock_back => {
+                Timestamp(now.0 - i64::try_from(self.random.below(30_000_000)).unwrap_or(0))
+            }
             _ => now,
         }
     }

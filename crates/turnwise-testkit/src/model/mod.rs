@@ -137,7 +137,7 @@ impl<'a> History<'a> {
         }
         self.oracle.crash(&mut |queue, id| {
             let info = found.iter().find(|info| info.id == id && info.queue == *queue)?;
-            Some((info.stage, info.attempt))
+            Some(info.attempt)
         })
     }
 
@@ -166,7 +166,8 @@ impl<'a> History<'a> {
         }
         for topic in self.generator.names.all_topics() {
             let from = turnwise_core::ReadFrom::Earliest;
-            let turnwise_core::Read::Events { events, .. } = self.trial.store.read(topic, from, PAGE).await? else {
+            let turnwise_core::Read::Events { events, .. } = self.trial.store.read(topic, from, PAGE).await?
+            else {
                 return Err(Broken("reading from the oldest answers a gap".into()));
             };
             self.oracle.events.compare(topic, &events)?;
@@ -182,7 +183,8 @@ impl<'a> History<'a> {
             for queue in &queues {
                 let claim = Claim { queue: queue.clone(), limit: 50, lease: secs(30), durable: true };
                 if let Answer::Claimed(deliveries) = self.step(&Op::Claim(claim)).await? {
-                    let receipts: Vec<Receipt> = deliveries.into_iter().map(|delivery| delivery.receipt).collect();
+                    let receipts: Vec<Receipt> =
+                        deliveries.into_iter().map(|delivery| delivery.receipt).collect();
                     let batch = receipts.into_iter().map(|receipt| Settlement {
                         receipt,
                         outcome: Outcome::Ack,
@@ -209,8 +211,14 @@ fn open(oracle: &Oracle) -> impl Iterator<Item = &Known> {
 ///
 /// # Errors
 /// When they differ.
-pub fn compare(oracle: &Oracle, queue: &QueueName, stage: Stage, found: &[turnwise_core::MessageInfo]) -> Verdict {
-    let mine = oracle.messages.iter().filter(|known| known.sent.queue == *queue && known.stage == Some(stage));
+pub fn compare(
+    oracle: &Oracle,
+    queue: &QueueName,
+    stage: Stage,
+    found: &[turnwise_core::MessageInfo],
+) -> Verdict {
+    let mine =
+        oracle.messages.iter().filter(|known| known.sent.queue == *queue && known.stage == Some(stage));
     let mut texts: Vec<_> = mine.clone().map(|known| known.sent.payload.clone()).collect();
     let mut told: Vec<_> = found.iter().map(|info| info.payload.clone()).collect();
     texts.sort();

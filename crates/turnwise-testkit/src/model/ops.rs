@@ -4,8 +4,8 @@
 use std::time::Duration;
 use turnwise_core::{
     Claim, Delivery, Effect, Enqueued, Extended, ItemResult, MessageId, NewEvent, NewMessage, Offset,
-    Position, QueueName, Read, ReadFrom, Receipt, Removed, Result, Settled, Settlement, StopRequested,
-    Store, TopicName,
+    Position, QueueName, Read, ReadFrom, Receipt, Removed, Result, Settled, Settlement, StopRequested, Store,
+    TopicName,
 };
 
 /// One operation.
@@ -89,8 +89,6 @@ pub async fn run(store: &dyn Store, op: &Op) -> Result<Answer> {
             store.trim(&topic, before).await?;
             Answer::Done
         }
-        Op::Advance(topic, from, to) => {
-            Answer::Moved(store.advance(&topic, SUBSCRIPTION, from, to).await?)
-        }
+        Op::Advance(topic, from, to) => Answer::Moved(store.advance(&topic, SUBSCRIPTION, from, to).await?),
     })
 }

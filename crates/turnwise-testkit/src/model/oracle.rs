@@ -8,9 +8,8 @@ use crate::{Broken, hold, same};
 use std::rc::Rc;
 use std::time::Duration;
 use turnwise_core::{
-    Claim, Delivery, Effect, Enqueued, Epoch, Extended, LeaseToken, MessageId, NewMessage,
-    OrderingKey, Outcome, QueueName, Receipt, Removed, Settled, Settlement, Stage, StopRequested,
-    Timestamp,
+    Claim, Delivery, Effect, Enqueued, Epoch, Extended, LeaseToken, MessageId, NewMessage, OrderingKey,
+    Outcome, QueueName, Receipt, Removed, Settled, Settlement, Stage, StopRequested, Timestamp,
 };
 
 /// One message as the oracle sees it.
@@ -69,6 +68,12 @@ pub struct Reached {
     pub claimed: u64,
 }
 
+/// A dedup key in use: queue, key, content, end of its window, the first id.
+type Repeat = (QueueName, Vec<u8>, [u8; 16], Timestamp, MessageId);
+
+/// What a reopened store says of a message's attempts.
+pub type Found<'a> = &'a mut dyn FnMut(&QueueName, MessageId) -> Option<u32>;
+
 /// The naive model.
 #[derive(Clone, Debug)]
 pub struct Oracle {
@@ -80,7 +85,7 @@ pub struct Oracle {
     pub totals: Vec<(QueueName, Totals)>,
     /// What was reached.
     pub reached: Reached,
-    dedups: Vec<(QueueName, Vec<u8>, [u8; 16], Timestamp, MessageId)>,
+    dedups: Vec<Repeat>,
     last_place: u64,
     last_token: LeaseToken,
     last_seq: u64,
@@ -295,20 +300,23 @@ impl Oracle {
     /// Ready and leased messages of a key, first to last.
     #[must_use]
     pub fn lane(&self, queue: &QueueName, key: &OrderingKey) -> Vec<&Known> {
-        let mut lane: Vec<&Known> = self.messages.iter().filter(|known| {
-            known.sent.queue == *queue
-                && known.sent.key.as_ref() == Some(key)
-                && matches!(known.stage, Some(Stage::Ready | Stage::Leased))
-        }).collect();
+        let mut lane: Vec<&Known> = self
+            .messages
+            .iter()
+            .filter(|known| {
+                known.sent.queue == *queue
+                    && known.sent.key.as_ref() == Some(key)
+                    && matches!(known.stage, Some(Stage::Ready | Stage::Leased))
+            })
+            .collect();
         lane.sort_by_key(|known| known.place);
         lane
     }
 
     fn enqueued(&mut self, now: Timestamp, sent: &NewMessage, answer: &Enqueued) -> Verdict {
         if let Some(dedup) = &sent.dedup {
-            self.dedups.retain(|known| {
-                !(known.0 == sent.queue && known.1 == dedup.key[..] && known.3 <= now)
-            });
+            self.dedups
+                .retain(|known| !(known.0 == sent.queue && known.1 == dedup.key[..] && known.3 <= now));
             let known = self.dedups.iter().find(|known| known.0 == sent.queue && known.1 == dedup.key[..]);
             if let Some((_, _, hash, _, id)) = known {
                 let repeat = *hash == dedup.content_hash;
@@ -361,11 +369,17 @@ impl Oracle {
     }
 
     fn claimed(&mut self, now: Timestamp, claim: &Claim, deliveries: &[Delivery]) -> Verdict {
-        hold!(deliveries.len() <= claim.limit as usize, "a claim of {} got {}", claim.limit, deliveries.len());
+        hold!(
+            deliveries.len() <= claim.limit as usize,
+            "a claim of {} got {}",
+            claim.limit,
+            deliveries.len()
+        );
         // A claim's heads are those at its start; leasing one frees no other.
         for delivery in deliveries {
             let at = self.find(delivery)?;
             self.doom(now, &claim.queue, Some(at));
+            self.unblock(now, at);
             self.ranked(&claim.queue, at)?;
             self.delivered(now, claim, at, delivery)?;
         }
@@ -409,13 +423,30 @@ impl Oracle {
         }
     }
 
+    /// Buries the head of a message's key if its last allowed lease died in a crash.
+    fn unblock(&mut self, now: Timestamp, at: Index) {
+        let Some(Known { sent, .. }) = self.messages.get(at) else { return };
+        let sent = Rc::clone(sent);
+        for head in self.eligible(&sent.queue) {
+            let blocks = self.messages.get(head).is_some_and(|known| {
+                head != at && known.sent.key == sent.key && known.attempt >= known.sent.max_attempts
+            });
+            if blocks && sent.key.is_some() {
+                self.bury(now, head, true);
+            }
+        }
+    }
+
     /// Q2 and Q9: it is an eligible head, and none before it is passed over.
     fn ranked(&self, queue: &QueueName, at: Index) -> Verdict {
         let Some(known) = self.messages.get(at) else { return Ok(()) };
         let eligible = self.eligible(queue);
         hold!(eligible.contains(&at), "handed out though not an eligible head: {known:?}");
         for other in eligible.iter().filter_map(|at| self.messages.get(*at)) {
-            hold!(other.sent.priority <= known.sent.priority, "{known:?} passed {other:?} of higher priority");
+            hold!(
+                other.sent.priority <= known.sent.priority,
+                "{known:?} passed {other:?} of higher priority"
+            );
             let before = other.sent.priority == known.sent.priority && other.place < known.place;
             hold!(!(before && other.sure && known.sure), "{known:?} passed {other:?} before it");
         }
@@ -496,9 +527,9 @@ impl Oracle {
     }
 
     fn by_id(&self, queue: &QueueName, id: MessageId) -> Option<Index> {
-        self.messages.iter().position(|known| {
-            known.id == Some(id) && known.sent.queue == *queue && known.stage.is_some()
-        })
+        self.messages
+            .iter()
+            .position(|known| known.id == Some(id) && known.sent.queue == *queue && known.stage.is_some())
     }
 
     fn remove(&mut self, now: Timestamp, queue: &QueueName, id: MessageId, effects: &[Effect]) -> Removed {
@@ -543,7 +574,7 @@ impl Oracle {
     ///
     /// # Errors
     /// When an attempt count is impossible.
-    pub fn crash(&mut self, found: &mut dyn FnMut(&QueueName, MessageId) -> Option<(Stage, u32)>) -> Verdict {
+    pub fn crash(&mut self, found: Found<'_>) -> Verdict {
         self.totals.clear();
         for known in &mut self.messages {
             let lazy = known.lease.is_some_and(|(_, _, lazy)| lazy);
@@ -551,13 +582,14 @@ impl Oracle {
                 (known.stage, known.lease, known.stop) = (Some(Stage::Ready), None, false);
             }
             known.delay = known.kept_delay;
-            let (Some(_), Some(id), (floor, peak)) = (known.stage, known.id, known.attempts_after_crash) else {
+            let (Some(_), Some(id), (floor, peak)) = (known.stage, known.id, known.attempts_after_crash)
+            else {
                 continue;
             };
             if floor == peak && known.attempt == floor {
                 continue;
             }
-            if let Some((_, attempt)) = found(&known.sent.queue, id) {
+            if let Some(attempt) = found(&known.sent.queue, id) {
                 hold!((floor..=peak).contains(&attempt), "attempt {attempt} after a crash of {known:?}");
                 known.attempt = attempt;
                 known.attempts_after_crash = (attempt, attempt);

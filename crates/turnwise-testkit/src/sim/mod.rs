@@ -169,7 +169,9 @@ impl World {
         let mut text = format!("{:?}\n", self.generator.options);
         for (n, entry) in self.history.iter().enumerate().skip(from) {
             text += &match entry {
-                Entry::Step(now, op, answer) => format!("{n}: {} {op:?}\n    -> {answer:?}\n", now.0 - START.0),
+                Entry::Step(now, op, answer) => {
+                    format!("{n}: {} {op:?}\n    -> {answer:?}\n", now.0 - START.0)
+                }
                 Entry::Crash(attempts) => format!("{n}: crash, lazy attempts found {attempts:?}\n"),
             };
         }
@@ -272,7 +274,7 @@ impl World {
             match entry {
                 Entry::Step(now, op, answer) => oracle.step(*now, op, answer)?,
                 Entry::Crash(attempts) => {
-                    oracle.crash(&mut |_, id| attempts.get(&id).map(|attempt| (Stage::Ready, *attempt)))?;
+                    oracle.crash(&mut |_, id| attempts.get(&id).copied())?;
                 }
             }
         }
@@ -290,7 +292,11 @@ impl World {
         for queue in self.generator.names.all_queues() {
             let depth = self.machine.depth(queue);
             let kept = depth.scheduled + depth.ready + depth.leased + depth.dead;
-            same!(depth.enqueued, depth.acked + depth.removed + depth.expired + kept, "enqueued in {depth:?}");
+            same!(
+                depth.enqueued,
+                depth.acked + depth.removed + depth.expired + kept,
+                "enqueued in {depth:?}"
+            );
             let mut counted = Vec::new();
             for stage in [Stage::Scheduled, Stage::Ready, Stage::Leased, Stage::Dead] {
                 let found = self.machine.list(self.now, queue, stage, None, PAGE, &self.disk)?;
@@ -305,7 +311,9 @@ impl World {
     /// Compares topics, also with what readers saw before any crash.
     fn inspect_without_sweep(&mut self) -> Verdict {
         for topic in self.generator.names.all_topics() {
-            let Read::Events { events, .. } = self.machine.read(topic, ReadFrom::Earliest, PAGE, &self.disk)? else {
+            let Read::Events { events, .. } =
+                self.machine.read(topic, ReadFrom::Earliest, PAGE, &self.disk)?
+            else {
                 return Err(Broken("reading from the oldest answers a gap".into()));
             };
             self.oracle.events.compare(topic, &events)?;
@@ -326,7 +334,9 @@ impl World {
                 let claim = Claim { queue: queue.clone(), limit: 50, lease: secs(30), durable: true };
                 self.step(Op::Claim(claim))?;
                 self.sync();
-                let Some(Entry::Step(_, _, Answer::Claimed(deliveries))) = self.history.last() else { continue };
+                let Some(Entry::Step(_, _, Answer::Claimed(deliveries))) = self.history.last() else {
+                    continue;
+                };
                 let batch = deliveries.iter().map(|delivery| Settlement {
                     receipt: delivery.receipt.clone(),
                     outcome: Outcome::Ack,
@@ -350,12 +360,16 @@ impl World {
 fn may_be_lost(entry: &Entry) -> bool {
     match entry {
         Entry::Crash(_) => true,
-        Entry::Step(_, Op::Claim(claim), Answer::Claimed(deliveries)) => deliveries.is_empty() || !claim.durable,
-        Entry::Step(_, Op::Settle(batch), Answer::Settled(answers)) => batch.iter().zip(answers).all(|(item, answer)| {
-            // A release gives back a lease; losing it with a lazy lease leaves the message where it was.
-            *answer == Ok(turnwise_core::Settled::LeaseLost)
-                || (item.outcome == Outcome::Release && item.effects.is_empty())
-        }),
+        Entry::Step(_, Op::Claim(claim), Answer::Claimed(deliveries)) => {
+            deliveries.is_empty() || !claim.durable
+        }
+        Entry::Step(_, Op::Settle(batch), Answer::Settled(answers)) => {
+            batch.iter().zip(answers).all(|(item, answer)| {
+                // A release gives back a lease; losing it with a lazy lease leaves the message where it was.
+                *answer == Ok(turnwise_core::Settled::LeaseLost)
+                    || (item.outcome == Outcome::Release && item.effects.is_empty())
+            })
+        }
         Entry::Step(_, Op::Enqueue(_), Answer::Enqueued(answers)) => {
             !answers.iter().any(|answer| matches!(answer, Ok(turnwise_core::Enqueued::New { .. })))
         }
@@ -364,7 +378,9 @@ fn may_be_lost(entry: &Entry) -> bool {
         }
         Entry::Step(_, Op::Redrive(..), Answer::Count(count)) => *count == 0,
         // A sweep promises nothing, and a lapse that was lazy is seen again.
-        Entry::Step(_, Op::Sweep | Op::Read(..) | Op::Trim(..) | Op::Extend(..) | Op::RequestStop(..), _) => true,
+        Entry::Step(_, Op::Sweep | Op::Read(..) | Op::Trim(..) | Op::Extend(..) | Op::RequestStop(..), _) => {
+            true
+        }
         Entry::Step(_, Op::Advance(..), Answer::Moved(moved)) => !moved,
         Entry::Step(..) => false,
     }

@@ -1,6 +1,6 @@
 //! `turnwise agent mock`: the fake agent on its own, for people who build clients.
 
-use super::{Context, Outcome, print, runtime};
+use super::{Context, Outcome, StopSignals, print, runtime};
 use crate::failure::{Exit, Failure};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -54,7 +54,13 @@ pub(crate) fn run(context: &Context, command: AgentCommand) -> Outcome {
 
 /// What a person who tries things out likes: a short wait, parts one by one.
 pub(crate) fn pleasant() -> AgentConfig {
-    AgentConfig { delay_ms: 100, delay_spread_ms: 200, events: 3, event_gap_ms: 100, ..AgentConfig::default() }
+    AgentConfig {
+        delay_ms: 100,
+        delay_spread_ms: 200,
+        events: 3,
+        event_gap_ms: 100,
+        ..AgentConfig::default()
+    }
 }
 
 async fn mock(context: &Context, arguments: MockArgs) -> Outcome {
@@ -72,13 +78,14 @@ async fn mock(context: &Context, arguments: MockArgs) -> Outcome {
         Failure::new(Exit::Failure, "the fake agent did not start", format!("{}: {error}", arguments.listen))
             .hint("name another address with --listen")
     })?;
+    let mut signals = StopSignals::catch()?;
     if context.json {
         print::json(&json!({ "ready": true, "url": agent.base_url() }));
     } else {
         print::line(&format!("fake agent  {}", agent.base_url()));
         print::line(&format!("try         WORKER_BASE_URL={} turnwise serve", agent.base_url()));
     }
-    super::stop_signal().await?;
+    signals.next().await;
     agent.stop().await;
     Ok(())
 }

@@ -18,6 +18,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -115,16 +116,36 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
     Ok(builder.enable_all().build()?)
 }
 
-/// Returns at the next Ctrl-C or SIGTERM.
-async fn stop_signal() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM, caught from the moment this exists.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> Result<StopSignals, Failure> {
+        Ok(StopSignals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
-    Ok(())
+
+    /// Returns at the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Runs a command that cleans up after itself when it is dropped, until it ends or is stopped.
+async fn until_stopped(work: impl Future<Output = Outcome>) -> Outcome {
+    let mut signals = StopSignals::catch()?;
+    tokio::select! {
+        outcome = work => outcome,
+        () = signals.next() => Err(Failure::new(Exit::Failure, "stopped", "stopped by a signal; nothing is left behind")),
+    }
 }
 
 /// Help and version go to stdout as they are; a usage error as JSON if the caller asked for it.

@@ -61,7 +61,11 @@ async fn send(context: &Context, arguments: SendArgs) -> Outcome {
         match event.event.as_str() {
             "error" => return Err(failed_turn(&event.data)),
             "cancelled" => {
-                return Err(Failure::new(Exit::Conflict, "cancelled", "the turn was taken back before its answer"));
+                return Err(Failure::new(
+                    Exit::Conflict,
+                    "cancelled",
+                    "the turn was taken back before its answer",
+                ));
             }
             _ => {}
         }
@@ -95,7 +99,9 @@ impl Printer {
             "processing" => eprintln!("processing"),
             "position" => {
                 let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
-                if let Some(place) = data.get("position").or_else(|| data.get("place")).and_then(Value::as_u64) {
+                if let Some(place) =
+                    data.get("position").or_else(|| data.get("place")).and_then(Value::as_u64)
+                {
                     eprintln!("waiting, place {place}");
                 }
             }

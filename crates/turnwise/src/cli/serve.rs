@@ -1,7 +1,7 @@
 //! `turnwise serve`: the server, and the lines that say it is ready.
 
 use super::version::VERSION;
-use super::{Context, Outcome, print, runtime};
+use super::{Context, Outcome, StopSignals, print, runtime};
 use crate::config::{self, Config, StoreKind};
 use crate::failure::{Exit, Failure};
 use crate::node::{self, Node};
@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::net::TcpListener;
 use turnwise_mock::FakeAgent;
+
+/// After a second signal: the shell's code for Ctrl-C.
+const EXIT_AT_ONCE: i32 = 130;
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -74,20 +77,20 @@ async fn serve(context: &Context, arguments: &ServeArgs, mut config: Config) -> 
         true => Some(start_mock(&mut config).await?),
         false => None,
     };
+    let mut signals = StopSignals::catch()?;
     let node = Node::start(&config, listener).await?;
     announce(context, &config, address, arguments.mock_agent);
     tokio::select! {
-        signal = super::stop_signal() => signal?,
+        () = signals.next() => {}
         () = stdin_closed(), if arguments.end_with_stdin => {}
         () = node.failed() => {}
     }
     if !context.json {
         eprintln!("stopping; once more to stop at once");
     }
-    let second = super::stop_signal();
     tokio::select! {
         stopped = node.stop() => stopped?,
-        _ = second => std::process::exit(130),
+        () = signals.next() => std::process::exit(EXIT_AT_ONCE),
     }
     if let Some(agent) = agent {
         agent.stop().await;
@@ -119,7 +122,10 @@ async fn listen(config: &Config) -> Result<TcpListener, Failure> {
             )
             .hint("set BROKER_API_KEY, or add a key from `turnwise keys new`, or listen on 127.0.0.1, or accept it with --insecure-no-auth"));
         }
-        eprintln!("WARNING: listening on {} without any API key: everybody who reaches it can read and write everything", config.host);
+        eprintln!(
+            "WARNING: listening on {} without any API key: everybody who reaches it can read and write everything",
+            config.host
+        );
     }
     let last = match config.port_is_set {
         true => config.port,
@@ -140,8 +146,12 @@ async fn listen(config: &Config) -> Result<TcpListener, Failure> {
         }
     }
     let why = refused.map(|error| error.to_string()).unwrap_or_default();
-    Err(Failure::new(Exit::Failure, "the port cannot be used", format!("{}:{}: {why}", config.host, config.port))
-        .hint("choose another with --port or PORT; 0 takes a free one"))
+    Err(Failure::new(
+        Exit::Failure,
+        "the port cannot be used",
+        format!("{}:{}: {why}", config.host, config.port),
+    )
+    .hint("choose another with --port or PORT; 0 takes a free one"))
 }
 
 fn announce(context: &Context, config: &Config, address: SocketAddr, mock: bool) {

@@ -76,9 +76,9 @@ impl Layers {
         flags: &[(&'static str, String)],
     ) -> Result<Layers, ConfigError> {
         let mut layers = Layers::default();
-        let named = file.map(Path::to_path_buf).or_else(|| {
-            env.get("TURNWISE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
-        });
+        let named = file
+            .map(Path::to_path_buf)
+            .or_else(|| env.get("TURNWISE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
         let path = match named {
             Some(path) => Some(path),
             None => Some(PathBuf::from(FILE_DEFAULT)).filter(|path| path.exists()),
@@ -151,12 +151,7 @@ impl Layers {
     }
 }
 
-fn unknown<'a>(
-    what: &str,
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-    place: &str,
-) -> ConfigError {
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>, place: &str) -> ConfigError {
     let hint = match settings::nearest(name, known) {
         Some(near) => format!("did you mean {near}?"),
         None => "`turnwise config reference` lists all".into(),
@@ -216,7 +211,10 @@ fn key_entries(path: &Path, value: &toml::Value) -> Result<Vec<KeyEntry>, Config
         let mut key = KeyEntry::default();
         for (name, value) in table {
             let list = || {
-                value.as_array().and_then(|items| texts(items)).ok_or_else(|| wrong("orgs and scopes are lists of texts"))
+                value
+                    .as_array()
+                    .and_then(|items| texts(items))
+                    .ok_or_else(|| wrong("orgs and scopes are lists of texts"))
             };
             let text = || value.as_str().map(str::to_owned).ok_or_else(|| wrong("id and sha256 are texts"));
             match name.as_str() {

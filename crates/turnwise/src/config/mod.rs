@@ -163,8 +163,7 @@ impl Reader<'_> {
 
     fn number<N: TryFrom<u64>>(&self, key: &'static str, least: u64, most: u64) -> Result<N, ConfigError> {
         let must = || format!("a whole number from {least} to {most}");
-        let number: u64 =
-            self.layers.get(key).0.parse().map_err(|_| self.wrong(key, &must()))?;
+        let number: u64 = self.layers.get(key).0.parse().map_err(|_| self.wrong(key, &must()))?;
         if number < least || number > most {
             return Err(self.wrong(key, &must()));
         }

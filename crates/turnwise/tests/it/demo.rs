@@ -5,7 +5,9 @@ use crate::support::{json_lines, run, turnwise};
 #[tokio::test]
 async fn the_demo_finds_nothing_wrong() {
     let folder = tempfile::tempdir().unwrap();
-    let output = run(turnwise(folder.path()).args(["demo", "--check", "--json", "--duration", "3", "--seed", "7"])).await;
+    let output =
+        run(turnwise(folder.path()).args(["demo", "--check", "--json", "--duration", "3", "--seed", "7"]))
+            .await;
     let report = &json_lines(&output.stdout)[0];
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["ok"], true);

@@ -45,7 +45,8 @@ async fn leaves(folder: &Path) -> Vec<Vec<String>> {
 #[tokio::test]
 async fn every_command_prints_json_when_asked() {
     let folder = tempfile::tempdir().unwrap();
-    let agent = turnwise_mock::FakeAgent::start(([127, 0, 0, 1], 0).into(), Default::default()).await.unwrap();
+    let agent =
+        turnwise_mock::FakeAgent::start(([127, 0, 0, 1], 0).into(), Default::default()).await.unwrap();
     let server = serve(folder.path(), 0, Some(&agent.base_url()), &[]).await;
     let leaves = leaves(folder.path()).await;
     assert!(leaves.len() >= 10, "{leaves:?}");

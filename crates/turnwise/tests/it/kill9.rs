@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use turnwise_mock::{
-    AgentConfig, Call, CallOutcome, Conn, FakeAgent, HistoryChecker, Terminal, TurnReceipt, conversation_of_user,
+    AgentConfig, Call, CallOutcome, Conn, FakeAgent, HistoryChecker, Terminal, TurnReceipt,
+    conversation_of_user,
 };
 
 /// Kills that count.
@@ -23,7 +24,9 @@ const USERS: usize = 6;
 /// After a restart everything is over by then.
 const DRAIN_MAX: Duration = Duration::from_secs(35);
 /// The agent must be idle so long before what is left is read.
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_millis(200);
+/// The same when a turn has no answer: it may have been interrupted, or wait for its next call.
+const INTERRUPTED_IDLE: Duration = Duration::from_millis(1_000);
 
 #[derive(Clone)]
 struct Sent {
@@ -134,7 +137,7 @@ async fn drained(agent: &FakeAgent, history: &History) -> Duration {
             let answered = answered(&agent.journal().calls());
             let open = accepted.iter().filter(|id| !answered.contains(id.as_str())).count();
             // What is left was interrupted in the middle of its answer, or is stuck: the caller reads which.
-            if open == 0 || idle_since.elapsed() > Duration::from_secs(2) && all_were_called(agent, &accepted) {
+            if open == 0 || idle_since.elapsed() > INTERRUPTED_IDLE && all_were_called(agent, &accepted) {
                 return started.elapsed().saturating_sub(idle_since.elapsed());
             }
         }

@@ -1,10 +1,6 @@
 //! The binary from outside: its commands, its configuration, and what it
 //! promises when it is killed.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops where it is wrong"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it is wrong")]
 
 mod config;
 mod demo;

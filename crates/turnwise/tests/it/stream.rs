@@ -77,7 +77,8 @@ async fn two_readers_get_the_same() {
     let (folder, agent) = (tempfile::tempdir().unwrap(), agent().await);
     let server = serve(folder.path(), 0, Some(&agent.base_url()), &[]).await;
     let id = accepted(server.url(), "alice", ANSWER).await;
-    let (one, two) = tokio::join!(read(server.url(), "alice", &id, None), read(server.url(), "alice", &id, None));
+    let (one, two) =
+        tokio::join!(read(server.url(), "alice", &id, None), read(server.url(), "alice", &id, None));
     is_whole(&one);
     assert_eq!(stored(&one), stored(&two));
 }

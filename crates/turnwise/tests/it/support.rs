@@ -34,7 +34,9 @@ pub(crate) async fn run(command: &mut Command) -> Output {
 /// Every line of stdout as JSON.
 pub(crate) fn json_lines(output: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(output).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect()
 }
 
 /// A process and the first line it printed.
@@ -108,7 +110,12 @@ pub(crate) async fn accepted(url: &str, user: &str, text: &str) -> String {
 }
 
 /// Opens a turn's stream after an event id; `None` when there is nothing more.
-pub(crate) async fn open(url: &str, user: &str, id: &str, after: Option<&str>) -> Option<turnwise_mock::SseReader> {
+pub(crate) async fn open(
+    url: &str,
+    user: &str,
+    id: &str,
+    after: Option<&str>,
+) -> Option<turnwise_mock::SseReader> {
     let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
     let header = after.map(|after| [("last-event-id", after)]);
     let headers = header.as_ref().map_or(&[][..], |header| &header[..]);

@@ -91,7 +91,8 @@ pub(crate) async fn closed_loop(
     }
     let mut all = Measured::empty();
     while let Some(ended) = loops.join_next().await {
-        let one = ended.map_err(|error| Failure::new(Exit::Failure, "a client broke", error.to_string()))??;
+        let one =
+            ended.map_err(|error| Failure::new(Exit::Failure, "a client broke", error.to_string()))??;
         all.count += one.count;
         all.elapsed = all.elapsed.max(one.elapsed);
         all.times += &one.times;
@@ -136,9 +137,10 @@ impl Worker {
             Kind::Direct | Kind::Sync => &[],
         };
         let started = Instant::now();
-        let answer = self.conn.call(Method::POST, path, headers, body.into()).await.map_err(|error| {
-            Failure::new(Exit::Unreachable, "a request had no answer", error.to_string())
-        })?;
+        let answer =
+            self.conn.call(Method::POST, path, headers, body.into()).await.map_err(|error| {
+                Failure::new(Exit::Unreachable, "a request had no answer", error.to_string())
+            })?;
         let time = started.elapsed();
         if !answer.status.is_success() {
             return Err(Failure::of_answer(answer.status.as_u16(), &answer.body));
@@ -146,7 +148,11 @@ impl Worker {
         if self.kind == Kind::Sync {
             let parsed: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             if parsed.get("status").and_then(Value::as_str) != Some("completed") {
-                return Err(Failure::new(Exit::Check, "a turn was not completed", "the answer is not `completed`"));
+                return Err(Failure::new(
+                    Exit::Check,
+                    "a turn was not completed",
+                    "the answer is not `completed`",
+                ));
             }
         }
         Ok(time)

@@ -57,15 +57,7 @@ pub(crate) struct TurnsArgs {
 
 pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
     let BenchCommand::Turns(arguments) = command;
-    runtime(1)?.block_on(async {
-        tokio::select! {
-            outcome = turns(context, arguments) => outcome,
-            signal = super::stop_signal() => {
-                signal?;
-                Err(Failure::new(Exit::Failure, "stopped", "the measurement was stopped; nothing is left behind"))
-            }
-        }
-    })
+    runtime(1)?.block_on(super::until_stopped(turns(context, arguments)))
 }
 
 async fn turns(context: &Context, arguments: &TurnsArgs) -> Outcome {
@@ -157,13 +149,16 @@ impl Run<'_> {
             Row::new("sync_per_s", "turns answered in the request", sync.rate(), "/s")
                 .over("direct", direct.rate())
                 .goal(goals::SYNC),
-            Row::new("sync_p99_ms", "  their time, p99", sync.millis(0.99), "ms").over("direct", direct.millis(0.99)),
+            Row::new("sync_p99_ms", "  their time, p99", sync.millis(0.99), "ms")
+                .over("direct", direct.millis(0.99)),
             Row::new("accepted_delivering_per_s", "turns accepted while delivering", delivering.rate(), "/s")
                 .over("direct", direct.rate())
                 .goal(goals::ACCEPTED_DELIVERING),
             Row::new("direct_p50_ms", "one client, the agent alone, p50", alone_direct.millis(0.5), "ms"),
-            Row::new("added_p50_ms", "one client, added by the server, p50", added(0.5), "ms").goal(goals::ADDED_P50),
-            Row::new("added_p99_ms", "one client, added by the server, p99", added(0.99), "ms").goal(goals::ADDED_P99),
+            Row::new("added_p50_ms", "one client, added by the server, p50", added(0.5), "ms")
+                .goal(goals::ADDED_P50),
+            Row::new("added_p99_ms", "one client, added by the server, p99", added(0.99), "ms")
+                .goal(goals::ADDED_P99),
         ])
     }
 
@@ -190,10 +185,16 @@ impl Run<'_> {
         let one = closed_loop(Kind::Async, &server.url(), 1, self.seconds, "one").await?;
         server.kill().await?;
         Ok(vec![
-            Row::new("accepted_held_per_s", "turns accepted, delivery held", held.rate(), "/s").goal(goals::ACCEPTED_HELD),
+            Row::new("accepted_held_per_s", "turns accepted, delivery held", held.rate(), "/s")
+                .goal(goals::ACCEPTED_HELD),
             Row::new("accepted_held_p50_ms", "  their time, p50", held.millis(0.5), "ms"),
             Row::new("accepted_held_p99_ms", "  their time, p99", held.millis(0.99), "ms"),
-            Row::new("accepted_one_p50_ms", "one client, accepted durably, p50 (one commit)", one.millis(0.5), "ms"),
+            Row::new(
+                "accepted_one_p50_ms",
+                "one client, accepted durably, p50 (one commit)",
+                one.millis(0.5),
+                "ms",
+            ),
         ])
     }
 
@@ -209,8 +210,10 @@ impl Run<'_> {
         let first = millis(&through.first, 0.5) - millis(&direct.first, 0.5);
         let event = millis(&through.event, 0.5) - millis(&direct.event, 0.5);
         Ok(vec![
-            Row::new("first_event_added_p50_ms", "stream, first event: added, p50", first, "ms").goal(goals::FIRST_EVENT),
-            Row::new("event_added_p50_ms", "stream, each event: added, p50", event, "ms").goal(goals::EACH_EVENT),
+            Row::new("first_event_added_p50_ms", "stream, first event: added, p50", first, "ms")
+                .goal(goals::FIRST_EVENT),
+            Row::new("event_added_p50_ms", "stream, each event: added, p50", event, "ms")
+                .goal(goals::EACH_EVENT),
         ])
     }
 }
@@ -257,9 +260,9 @@ impl AgentThread {
                 runtime.block_on(serve(ready, token));
             }
         });
-        let url = url
-            .recv_timeout(Duration::from_secs(5))
-            .map_err(|error| Failure::new(Exit::Failure, "the fake agent did not start", error.to_string()))?;
+        let url = url.recv_timeout(Duration::from_secs(5)).map_err(|error| {
+            Failure::new(Exit::Failure, "the fake agent did not start", error.to_string())
+        })?;
         Ok(AgentThread { url, stop, thread })
     }
 

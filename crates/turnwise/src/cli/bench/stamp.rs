@@ -98,7 +98,8 @@ impl StreamTimes {
 /// Streams from the agent itself, one after the other.
 pub(crate) async fn direct(url: &str, until: Instant, epoch: Instant) -> Result<StreamTimes, Failure> {
     let mut times = StreamTimes::new();
-    let body = serde_json::json!({"client_id": "bench", "user_id": "u", "message": text(), "org": "bench"}).to_string();
+    let body = serde_json::json!({"client_id": "bench", "user_id": "u", "message": text(), "org": "bench"})
+        .to_string();
     while Instant::now() < until {
         let started = Instant::now();
         let mut is_first = true;

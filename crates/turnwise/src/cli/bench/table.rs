@@ -56,7 +56,9 @@ impl Row {
         let ratio = self.ratio.unwrap_or(0.0);
         let (words, met) = match goal {
             Goal::None => return self,
-            Goal::RatioMin(least) => (format!("at least {least} × {}", self.of.unwrap_or("")), ratio >= least),
+            Goal::RatioMin(least) => {
+                (format!("at least {least} × {}", self.of.unwrap_or("")), ratio >= least)
+            }
             Goal::RatioMax(most) => (format!("at most {most} × {}", self.of.unwrap_or("")), ratio <= most),
             Goal::ValueMax(most) => (format!("at most {most} {}", self.unit), self.value <= most),
         };
@@ -79,7 +81,8 @@ pub(crate) fn render(rows: &[Row]) -> String {
             (Some(goal), _) => format!("{goal}: MISSED"),
             (None, _) => String::new(),
         };
-        let value = if row.value >= 100.0 { format!("{:.0}", row.value) } else { format!("{:.2}", row.value) };
+        let value =
+            if row.value >= 100.0 { format!("{:.0}", row.value) } else { format!("{:.2}", row.value) };
         let line = format!("{:<44} {value:>9} {:<4}  {ratio:<22} {goal}", row.name, row.unit);
         let _ = writeln!(text, "{}", line.trim_end());
     }

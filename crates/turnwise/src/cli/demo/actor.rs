@@ -58,7 +58,9 @@ impl Actor {
                         complaints
                     });
                 }
-                Err(failure) => complaints.push(format!("not accepted: {} {}", failure.title, failure.detail)),
+                Err(failure) => {
+                    complaints.push(format!("not accepted: {} {}", failure.title, failure.detail))
+                }
             }
         }
         while let Some(read) = readers.join_next().await {
@@ -70,7 +72,12 @@ impl Actor {
         complaints
     }
 
-    async fn submit(&self, conn: &mut turnwise_mock::Conn, planned: &Planned, n: usize) -> Result<usize, Failure> {
+    async fn submit(
+        &self,
+        conn: &mut turnwise_mock::Conn,
+        planned: &Planned,
+        n: usize,
+    ) -> Result<usize, Failure> {
         let label = format!("{}{}", n + 1, self.letter);
         let message = Message {
             org: ORG,
@@ -138,7 +145,8 @@ impl Actor {
 
     async fn leave(&self, stream: &mut Follow, label: &str) {
         stream.disconnect();
-        self.board.say(&format!("{} {label}: its client disconnected in the middle of the answer", self.user_name));
+        self.board
+            .say(&format!("{} {label}: its client disconnected in the middle of the answer", self.user_name));
         tokio::time::sleep(AWAY).await;
         self.board.say(&format!("{} {label}: its client is back and resumes the stream", self.user_name));
     }

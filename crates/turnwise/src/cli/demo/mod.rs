@@ -55,15 +55,7 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) fn run(context: &Context, arguments: &DemoArgs) -> Outcome {
-    runtime(1)?.block_on(async {
-        tokio::select! {
-            outcome = demo(context, arguments) => outcome,
-            signal = super::stop_signal() => {
-                signal?;
-                Err(Failure::new(Exit::Failure, "stopped", "the demo was stopped; nothing is left behind"))
-            }
-        }
-    })
+    runtime(1)?.block_on(super::until_stopped(demo(context, arguments)))
 }
 
 async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
