@@ -4,16 +4,15 @@
 use crate::clauses::ALL;
 use crate::harness::Harness;
 use crate::{model, report, sim};
-use std::fmt::Write as _;
 use std::time::Duration;
 use turnwise_core::machine::mutants::{Mutant, set};
 
 /// A clause that takes longer counts as broken: the fault made it hang.
 const CLAUSE_MAX: Duration = Duration::from_secs(60);
 /// Histories and steps against the engine.
-const HISTORIES: (u64, u32) = (25, 80);
+const HISTORIES: (u64, u32) = (8, 60);
 /// Seeds and steps of the simulation.
-const SIMULATION: (u64, u32) = (300, 50);
+const SIMULATION: (u64, u32) = (200, 50);
 
 /// Who noticed one fault.
 #[derive(Clone, Debug)]
@@ -67,24 +66,22 @@ pub fn run(
     (clauses, model, simulation)
 }
 
-/// Runs every fault in turn.
-pub fn run_all(harness: &dyn Fn() -> Box<dyn Harness>) -> Vec<Caught> {
+/// Runs every fault in turn and tells each line of the table as it is known.
+pub fn run_all(harness: &dyn Fn() -> Box<dyn Harness>, tell: &dyn Fn(&str)) -> Vec<Caught> {
     let caught = |mutant: &Mutant| {
         let (clauses, model, simulation) = run(Some(*mutant), harness);
-        Caught { mutant: *mutant, clauses, model, simulation }
+        let caught = Caught { mutant: *mutant, clauses, model, simulation };
+        tell(&line(&caught));
+        caught
     };
     Mutant::ALL.iter().map(caught).collect()
 }
 
-/// The table mutant by who noticed.
+/// One line of the table mutant by who noticed: model, simulation, clauses.
 #[must_use]
-pub fn table(all: &[Caught]) -> String {
-    let mut text = format!("{:<24}{:<8}{:<8}clauses\n", "mutant", "model", "sim");
-    for caught in all {
-        let word = |noticed| if noticed { "caught" } else { "-" };
-        let clauses = if caught.clauses.is_empty() { "-".to_owned() } else { caught.clauses.join(" ") };
-        let name = caught.mutant.name();
-        let _ = writeln!(text, "{name:<24}{:<8}{:<8}{clauses}", word(caught.model), word(caught.simulation));
-    }
-    text
+pub fn line(caught: &Caught) -> String {
+    let word = |noticed| if noticed { "caught" } else { "-" };
+    let clauses = if caught.clauses.is_empty() { "-".to_owned() } else { caught.clauses.join(" ") };
+    let (model, simulation) = (word(caught.model), word(caught.simulation));
+    format!("{:<24}model {model:<8}sim {simulation:<8}{clauses}", caught.mutant.name())
 }

@@ -423,7 +423,8 @@ impl Oracle {
         }
     }
 
-    /// Buries the head of a message's key if its last allowed lease died in a crash.
+    /// Buries the head of a message's key if its last allowed lease died in a
+    /// crash, and such heads before that one.
     fn unblock(&mut self, now: Timestamp, at: Index) {
         let Some(Known { sent, .. }) = self.messages.get(at) else { return };
         let sent = Rc::clone(sent);
@@ -432,6 +433,7 @@ impl Oracle {
                 head != at && known.sent.key == sent.key && known.attempt >= known.sent.max_attempts
             });
             if blocks && sent.key.is_some() {
+                self.doom(now, &sent.queue, Some(head));
                 self.bury(now, head, true);
             }
         }
@@ -566,6 +568,22 @@ impl Oracle {
         (known.stage, known.attempt, known.place) = (Some(Stage::Ready), 0, place);
         known.attempts_after_crash = (0, 0);
         true
+    }
+
+    /// Learns the id of a message that an effect stored, where it is not known yet.
+    pub fn bind(&mut self, queue: &QueueName, id: MessageId, payload: &[u8]) {
+        if self.messages.iter().any(|known| known.id == Some(id)) {
+            return;
+        }
+        let fits = |known: &&mut Known| {
+            known.id.is_none()
+                && known.stage.is_some()
+                && known.sent.queue == *queue
+                && known.sent.payload == payload
+        };
+        if let Some(known) = self.messages.iter_mut().find(fits) {
+            known.id = Some(id);
+        }
     }
 
     /// A crash: leases that were lazy end, or live on in `kept`.

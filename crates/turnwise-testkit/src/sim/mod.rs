@@ -12,6 +12,7 @@ use crate::model::oracle::{Oracle, Reached};
 use crate::model::{SEED_ENV, compare};
 use crate::trial::{Broken, PAGE, Verdict, secs};
 use crate::{hold, same};
+use bytes::Bytes;
 use disk::Disk;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,16 +117,19 @@ pub fn run(first: u64, count: u64, steps: u32) -> Result<Counts, Broken> {
 pub fn run_seed(seed: u64, steps: u32) -> Result<Counts, Broken> {
     let mut world = World::new(seed);
     match world.run(steps) {
-        Ok(()) => Ok(world.counts),
+        Ok(()) => Ok(Counts { reached: world.oracle.reached, ..world.counts }),
         Err(broken) => Err(Broken(format!("{SEED_ENV}={seed}: {broken}\n{}", world.tail()))),
     }
 }
 
-/// One entry of a history: what happened when, or a crash.
+/// A message that a reopened store holds: its queue, id, payload and attempt.
+type Left = (QueueName, MessageId, Bytes, u32);
+
+/// One entry of a history: what happened when, or a crash with what it left.
 #[derive(Clone, Debug)]
 enum Entry {
     Step(Timestamp, Op, Answer),
-    Crash(BTreeMap<MessageId, u32>),
+    Crash(Vec<Left>),
 }
 
 struct World {
@@ -172,7 +176,7 @@ impl World {
                 Entry::Step(now, op, answer) => {
                     format!("{n}: {} {op:?}\n    -> {answer:?}\n", now.0 - START.0)
                 }
-                Entry::Crash(attempts) => format!("{n}: crash, lazy attempts found {attempts:?}\n"),
+                Entry::Crash(left) => format!("{n}: crash, left {left:?}\n"),
             };
         }
         text
@@ -260,21 +264,25 @@ impl World {
     /// Takes the oracle through what survived, then through this crash.
     fn rebuild(&mut self) -> Verdict {
         let reached = self.oracle.reached;
-        let mut attempts = BTreeMap::new();
+        let mut left = Vec::new();
         for queue in self.generator.names.all_queues() {
             for stage in [Stage::Scheduled, Stage::Ready, Stage::Leased, Stage::Dead] {
                 for info in self.machine.list(self.now, queue, stage, None, PAGE, &self.disk)? {
-                    attempts.insert(info.id, info.attempt);
+                    left.push((info.queue, info.id, info.payload, info.attempt));
                 }
             }
         }
-        self.history.push(Entry::Crash(attempts));
+        self.history.push(Entry::Crash(left));
         let mut oracle = Oracle::new(EPOCH);
         for entry in &self.history {
             match entry {
                 Entry::Step(now, op, answer) => oracle.step(*now, op, answer)?,
-                Entry::Crash(attempts) => {
-                    oracle.crash(&mut |_, id| attempts.get(&id).copied())?;
+                Entry::Crash(left) => {
+                    for (queue, id, payload, _) in left {
+                        oracle.bind(queue, *id, payload);
+                    }
+                    let attempt = |id| left.iter().find(|(_, known, ..)| *known == id).map(|left| left.3);
+                    oracle.crash(&mut |_, id| attempt(id))?;
                 }
             }
         }

@@ -4,17 +4,15 @@
 use serde::Serialize;
 use std::fmt::Write;
 
-/// What is right for a value.
+/// What is right for a row: for its ratio, or its value if it is compared with nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
     /// None was set.
     None,
-    /// The ratio is at least this.
-    RatioMin(f64),
-    /// The ratio is at most this.
-    RatioMax(f64),
-    /// The value is at most this.
-    ValueMax(f64),
+    /// Not less.
+    Least(f64),
+    /// Not more.
+    Most(f64),
 }
 
 /// One line.
@@ -53,14 +51,12 @@ impl Row {
 
     /// With what is right.
     pub(crate) fn goal(mut self, goal: Goal) -> Row {
-        let ratio = self.ratio.unwrap_or(0.0);
+        let judged = self.ratio.unwrap_or(self.value);
+        let of = self.of.map_or_else(|| self.unit.to_owned(), |of| format!("× {of}"));
         let (words, met) = match goal {
             Goal::None => return self,
-            Goal::RatioMin(least) => {
-                (format!("at least {least} × {}", self.of.unwrap_or("")), ratio >= least)
-            }
-            Goal::RatioMax(most) => (format!("at most {most} × {}", self.of.unwrap_or("")), ratio <= most),
-            Goal::ValueMax(most) => (format!("at most {most} {}", self.unit), self.value <= most),
+            Goal::Least(least) => (format!("at least {least} {of}"), judged >= least),
+            Goal::Most(most) => (format!("at most {most} {of}"), judged <= most),
         };
         self.goal = Some(words);
         self.met = Some(met);
@@ -87,4 +83,20 @@ pub(crate) fn render(rows: &[Row]) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_judges_the_ratio_or_else_the_value() {
+        let row = |goal| Row::new("a", "a", 6.0, "ms").over("commit", 2.0).goal(goal);
+        assert_eq!(row(Goal::Most(3.0)).met, Some(true));
+        assert_eq!(row(Goal::Most(2.9)).met, Some(false));
+        assert_eq!(row(Goal::Least(3.1)).met, Some(false));
+        assert_eq!(row(Goal::None).met, None);
+        assert_eq!(Row::new("a", "a", 6.0, "ms").goal(Goal::Most(7.0)).met, Some(true));
+        assert!(render(&[row(Goal::Most(2.0))]).contains("at most 2 × commit: MISSED"));
+    }
 }
