@@ -1,6 +1,6 @@
 //! Random operations: what clients and late, confused workers might do.
 
-use super::ops::{Op, SUBSCRIPTION};
+use super::ops::Op;
 use super::oracle::Oracle;
 use crate::prng::Prng;
 use crate::trial::{event, message, publish, queue, retry, secs, topic};
@@ -241,7 +241,7 @@ impl Generator {
 
     fn on_topic(&mut self, oracle: &Oracle) -> Op {
         let topic = self.topic();
-        match self.random.below(8) {
+        match self.random.below(9) {
             0..3 => {
                 let batch = (0..=self.random.below(3)).map(|_| {
                     let name = self.name();
@@ -257,7 +257,7 @@ impl Generator {
                 };
                 Op::Read(topic, from, 1 + u32::try_from(self.random.below(5)).unwrap_or(0))
             }
-            6 => {
+            6 | 7 => {
                 let offset = self.position(oracle, &topic).offset;
                 Op::Trim(topic, offset)
             }
@@ -272,14 +272,13 @@ impl Generator {
 
     /// The next operation.
     pub fn op(&mut self, now: Timestamp, oracle: &Oracle) -> Op {
-        debug_assert!(!SUBSCRIPTION.is_empty());
         match self.random.below(100) {
-            0..28 => {
+            0..26 => {
                 let items = 1 + self.random.below(3);
                 Op::Enqueue((0..items).map(|_| self.message(now)).collect())
             }
-            28..52 => self.claim(),
-            52..74 => match self.settlement() {
+            26..48 => self.claim(),
+            48..70 => match self.settlement() {
                 Some(first) => {
                     let mut batch = vec![first];
                     if self.random.chance(20) {
@@ -289,15 +288,15 @@ impl Generator {
                 }
                 None => self.claim(),
             },
-            74..79 => match self.receipt() {
+            70..75 => match self.receipt() {
                 Some(receipt) => Op::Extend(vec![receipt], secs(1 + self.random.below(15))),
                 None => Op::Sweep,
             },
-            79..84 => match self.random.pick(&self.ids).cloned() {
+            75..80 => match self.random.pick(&self.ids).cloned() {
                 Some((queue, id)) => Op::Redrive(queue, vec![id]),
                 None => Op::Sweep,
             },
-            84..87 => match self.random.pick(&self.ids).cloned() {
+            80..83 => match self.random.pick(&self.ids).cloned() {
                 Some((queue, id)) if self.random.chance(60) => {
                     let effects = self.effects();
                     Op::Remove(queue, vec![(id, effects)])
@@ -305,7 +304,7 @@ impl Generator {
                 Some((queue, id)) => Op::RequestStop(queue, id),
                 None => Op::Sweep,
             },
-            87..90 => Op::Sweep,
+            83..85 => Op::Sweep,
             _ => self.on_topic(oracle),
         }
     }
