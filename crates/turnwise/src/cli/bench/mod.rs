@@ -31,12 +31,12 @@ const CONCURRENCY: &str = "1024";
 /// answered in the request needs two, an event that is shown needs one.
 mod goals {
     use super::Goal;
-    pub(super) const SYNC: Goal = Goal::None;
-    pub(super) const ACCEPTED_HELD: Goal = Goal::None;
-    pub(super) const ACCEPTED_DELIVERING: Goal = Goal::Least(0.5);
-    pub(super) const ADDED_P50: Goal = Goal::Most(3.0);
-    pub(super) const FIRST_EVENT: Goal = Goal::Most(3.0);
-    pub(super) const EACH_EVENT: Goal = Goal::Most(1.5);
+    pub(super) const SYNC: Goal = Goal::Least(0.10);
+    pub(super) const ACCEPTED_HELD: Goal = Goal::Least(0.25);
+    pub(super) const ACCEPTED_DELIVERING: Goal = Goal::Least(0.10);
+    pub(super) const ADDED_P50: Goal = Goal::Added(3.0);
+    pub(super) const FIRST_EVENT: Goal = Goal::Added(1.0);
+    pub(super) const EACH_EVENT: Goal = Goal::Added(1.0);
 }
 
 #[derive(Debug, Subcommand)]
@@ -153,8 +153,11 @@ impl Run<'_> {
             Row::new("sync_p99_ms", "  their time, p99", sync.millis(0.99), "ms")
                 .over("direct", direct.millis(0.99)),
             Row::new("accepted_delivering_per_s", "turns accepted while delivering", delivering.rate(), "/s")
-                .over("held", held.all.rate())
+                .over("direct", direct.rate())
                 .goal(goals::ACCEPTED_DELIVERING),
+            Row::new("accepted_held_per_s", "turns accepted, delivery held", held.all.rate(), "/s")
+                .over("direct", direct.rate())
+                .goal(goals::ACCEPTED_HELD),
             Row::new("direct_p50_ms", "one client, the agent alone, p50", alone_direct.millis(0.5), "ms"),
             Row::new("added_p50_ms", "one client, added by the server, p50", added(0.5), "ms")
                 .over("commit", held.commit_ms())
@@ -225,10 +228,8 @@ impl Held {
 
     fn rows(&self) -> Vec<Row> {
         vec![
-            Row::new("accepted_held_per_s", "turns accepted, delivery held", self.all.rate(), "/s")
-                .goal(goals::ACCEPTED_HELD),
-            Row::new("accepted_held_p50_ms", "  their time, p50", self.all.millis(0.5), "ms"),
-            Row::new("accepted_held_p99_ms", "  their time, p99", self.all.millis(0.99), "ms"),
+            Row::new("accepted_held_p50_ms", "delivery held: their time, p50", self.all.millis(0.5), "ms"),
+            Row::new("accepted_held_p99_ms", "delivery held: their time, p99", self.all.millis(0.99), "ms"),
             Row::new("commit_p50_ms", "one client, accepted durably, p50 (commit)", self.commit_ms(), "ms"),
         ]
     }

@@ -4,15 +4,16 @@
 use serde::Serialize;
 use std::fmt::Write;
 
+/// Milliseconds that the server may add beside its commits.
+const ADDED_MS: f64 = 0.5;
+
 /// What is right for a row: for its ratio, or its value if it is compared with nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
-    /// None was set.
-    None,
     /// Not less.
     Least(f64),
-    /// Not more.
-    Most(f64),
+    /// Not more than half a millisecond and so many of what it is compared with.
+    Added(f64),
 }
 
 /// One line.
@@ -54,9 +55,11 @@ impl Row {
         let judged = self.ratio.unwrap_or(self.value);
         let of = self.of.map_or_else(|| self.unit.to_owned(), |of| format!("× {of}"));
         let (words, met) = match goal {
-            Goal::None => return self,
             Goal::Least(least) => (format!("at least {least} {of}"), judged >= least),
-            Goal::Most(most) => (format!("at most {most} {of}"), judged <= most),
+            Goal::Added(most) => {
+                let rest = judged * (self.value - ADDED_MS) / self.value.max(1e-9);
+                (format!("at most {ADDED_MS} ms + {most} {of}"), rest <= most)
+            }
         };
         self.goal = Some(words);
         self.met = Some(met);
@@ -92,11 +95,11 @@ mod tests {
     #[test]
     fn a_goal_judges_the_ratio_or_else_the_value() {
         let row = |goal| Row::new("a", "a", 6.0, "ms").over("commit", 2.0).goal(goal);
-        assert_eq!(row(Goal::Most(3.0)).met, Some(true));
-        assert_eq!(row(Goal::Most(2.9)).met, Some(false));
+        assert_eq!(row(Goal::Added(2.75)).met, Some(true));
+        assert_eq!(row(Goal::Added(2.7)).met, Some(false));
+        assert_eq!(row(Goal::Least(3.0)).met, Some(true));
         assert_eq!(row(Goal::Least(3.1)).met, Some(false));
-        assert_eq!(row(Goal::None).met, None);
-        assert_eq!(Row::new("a", "a", 6.0, "ms").goal(Goal::Most(7.0)).met, Some(true));
-        assert!(render(&[row(Goal::Most(2.0))]).contains("at most 2 × commit: MISSED"));
+        assert_eq!(Row::new("a", "a", 6.0, "ms").goal(Goal::Least(7.0)).met, Some(false));
+        assert!(render(&[row(Goal::Added(2.0))]).contains("at most 0.5 ms + 2 × commit: MISSED"));
     }
 }
