@@ -4,13 +4,11 @@
 use super::Machine;
 use super::index::Entry;
 use super::mutants::{Mutant, is_on};
-use super::rows::{Row, StoredMessage, StoredState, StoredTopic};
+use super::rows::{Row, StoredMessage, StoredMeta, StoredState, StoredTopic};
 use crate::error::{Result, StoreError};
 use crate::topic::Epoch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use super::rows::StoredMeta;
 
 fn corrupt(what: String) -> StoreError {
     StoreError::Corrupt(what)
