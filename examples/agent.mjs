@@ -1,4 +1,4 @@
-// An agent: POST /api/v1/chat answers JSON, POST /api/v1/chat/stream answers SSE.
+// An agent that streams: POST /api/v1/chat answers JSON, POST /api/v1/chat/stream answers SSE.
 import { createServer } from "node:http";
 
 createServer(async (request, response) => {

@@ -46,8 +46,8 @@ impl Broker {
                     }
                 }
                 Stage::Scheduled | Stage::Ready | Stage::Dead => {
-                    if self.cancel_waiting(&org, &info).await? {
-                        return Ok(Cancel::Cancelled);
+                    if let Some(cancel) = self.cancel_waiting(&org, &info).await? {
+                        return Ok(cancel);
                     }
                 }
             }
@@ -63,7 +63,8 @@ impl Broker {
         }
     }
 
-    async fn cancel_waiting(&self, org: &str, info: &MessageInfo) -> Result<bool, BrokerError> {
+    /// `None` when the turn has moved meanwhile.
+    async fn cancel_waiting(&self, org: &str, info: &MessageInfo) -> Result<Option<Cancel>, BrokerError> {
         let inner = &self.0;
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
         let record = TerminalRecord {
@@ -83,19 +84,24 @@ impl Broker {
         let last_word = Effect::Publish(record.event(&topic, TurnState::Cancelled, keep_until));
         let answers = inner.store.remove(&info.queue, vec![(info.id, vec![last_word])]).await?;
         if one(answers)?? != Removed::Done {
-            return Ok(false);
+            return Ok(None);
         }
-        inner.local.ended(info.id, || TurnEnd {
-            state: TurnState::Cancelled,
-            answer: None,
-            error: None,
-            finished_at: now,
-        });
+        // It may have failed since it was looked up, and been removed as a dead
+        // letter: then it had its last word before ours, and that one counts.
+        let end = match self.terminal(&topic).await? {
+            Some(first) => first.end(),
+            None => TurnEnd { state: TurnState::Cancelled, answer: None, error: None, finished_at: now },
+        };
+        let state = end.state;
+        inner.local.ended(info.id, || end);
         if let Some(key) = info.key.clone() {
             inner.counters.maybe_idle(org, key);
         }
         inner.counters.one_more_ended();
         inner.ring.mark(org);
-        Ok(true)
+        Ok(Some(match state {
+            TurnState::Cancelled => Cancel::Cancelled,
+            over => Cancel::Over(over),
+        }))
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use turnwise_core::limits::CLAIM_LIMIT_MAX;
 use turnwise_core::{
     Claim, Delivery, Extended, Kind, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError, Timestamp,
@@ -114,6 +114,7 @@ impl Broker {
                 lease: self.0.config.turn_lease,
                 durable: false,
             };
+            let ends_at = Instant::now() + claim.lease;
             let deliveries = match self.0.store.claim(claim).await {
                 Ok(deliveries) => deliveries,
                 Err(error) => {
@@ -130,7 +131,7 @@ impl Broker {
             }
             wanted = wanted.saturating_sub(got);
             for delivery in deliveries {
-                turns.extend(self.take_on(&org, delivery).await);
+                turns.extend(self.take_on(&org, delivery, ends_at).await);
             }
         }
         Ok(turns)
@@ -172,6 +173,7 @@ impl Broker {
             }
         };
         tokio::select! {
+            biased;
             () = ring.woken.notified() => {}
             () = hint => {}
             () = sleep(self.0.config.poll_interval) => {}
@@ -179,10 +181,10 @@ impl Broker {
     }
 
     /// Makes a turn of a delivery; `None` when it ended or went back instead.
-    async fn take_on(&self, org: &str, delivery: Delivery) -> Option<Turn> {
+    async fn take_on(&self, org: &str, delivery: Delivery, ends_at: Instant) -> Option<Turn> {
         let id = delivery.receipt.id;
         let receipt = delivery.receipt.clone();
-        match self.prepare(org, delivery).await {
+        match self.prepare(org, delivery, ends_at).await {
             Ok(turn) => turn,
             Err(error) => {
                 // Without its history a call could be a second one: not now.
@@ -196,7 +198,12 @@ impl Broker {
         }
     }
 
-    async fn prepare(&self, org: &str, delivery: Delivery) -> Result<Option<Turn>, BrokerError> {
+    async fn prepare(
+        &self,
+        org: &str,
+        delivery: Delivery,
+        ends_at: Instant,
+    ) -> Result<Option<Turn>, BrokerError> {
         let inner = &self.0;
         let id = delivery.receipt.id;
         let headers = TurnHeaders::read(&delivery.headers, delivery.enqueued_at);
@@ -212,7 +219,7 @@ impl Broker {
         }
         let now = inner.now();
         let stored = (earlier.processing, earlier.agent_event);
-        let lease = Lease::register(&inner.running, id, delivery.expires_at, now, stored);
+        let lease = Lease::register(&inner.running, id, (delivery.expires_at, ends_at), now, stored);
         let first_claimed = earlier.busy.as_ref().map(|busy| Timestamp(busy.first_claimed));
         let turn = Turn {
             id,
@@ -274,6 +281,12 @@ impl Broker {
         }
     }
 
+    /// Whether the turn's lease still lives, as far as this node knows. Costs nothing to ask.
+    #[must_use]
+    pub fn holds(&self, turn: &Turn) -> bool {
+        turn.lease.is_held(self.0.now(), Duration::ZERO)
+    }
+
     /// Lets the lease live on for a whole lease time; call it every third of one.
     ///
     /// # Errors
@@ -281,14 +294,15 @@ impl Broker {
     /// [`Turn::deadline`].
     pub async fn renew(&self, turn: &Turn) -> Result<Renewed, BrokerError> {
         let lease = self.0.config.turn_lease;
+        let ends_at = Instant::now() + lease;
         let answers = self.0.store.extend(vec![turn.receipt.clone()], lease).await?;
         match one(answers)?? {
             Extended::Until(until) => {
-                turn.lease.renewed_until(until);
+                turn.lease.renewed_until(until, ends_at);
                 Ok(if turn.lease.stop.is_cancelled() { Renewed::Stop } else { Renewed::Ok })
             }
             Extended::Stop(until) => {
-                turn.lease.renewed_until(until);
+                turn.lease.renewed_until(until, ends_at);
                 turn.lease.stop.cancel();
                 Ok(Renewed::Stop)
             }

@@ -311,6 +311,7 @@ impl Follower {
         let mut leased = false;
         let mut hints_over = false;
         tokio::select! {
+            biased;
             signal = self.listener.next() => match signal {
                 Signal::Leased => leased = true,
                 Signal::Ended(_) => {}

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::RwLock;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnwise_core::{MessageId, OrderingKey, Receipt, Timestamp};
 
@@ -105,6 +106,8 @@ pub enum TurnOutcome {
 pub(crate) struct Lease {
     id: MessageId,
     deadline_micros: AtomicI64,
+    /// Over by then whatever the store's clock says: a step back revives nothing (X4).
+    ends_at: Mutex<Instant>,
     lost: AtomicBool,
     /// `processing` is stored.
     pub(crate) processing_stored: AtomicBool,
@@ -125,13 +128,14 @@ impl Lease {
     pub(crate) fn register(
         running: &Running,
         id: MessageId,
-        deadline: Timestamp,
+        (deadline, ends_at): (Timestamp, Instant),
         started_at: Timestamp,
         earlier: (bool, bool),
     ) -> Arc<Lease> {
         let lease = Arc::new(Lease {
             id,
             deadline_micros: AtomicI64::new(deadline.0),
+            ends_at: Mutex::new(ends_at),
             lost: AtomicBool::new(false),
             processing_stored: AtomicBool::new(earlier.0),
             events_stored: AtomicBool::new(earlier.1),
@@ -148,8 +152,9 @@ impl Lease {
         Timestamp(self.deadline_micros.load(Ordering::Acquire))
     }
 
-    pub(crate) fn renewed_until(&self, deadline: Timestamp) {
+    pub(crate) fn renewed_until(&self, deadline: Timestamp, ends_at: Instant) {
         self.deadline_micros.store(deadline.0, Ordering::Release);
+        *self.ends_at.lock() = ends_at;
     }
 
     pub(crate) fn lose(&self) {
@@ -158,7 +163,9 @@ impl Lease {
 
     /// Certainly still ours at `now`, with `margin` to spare.
     pub(crate) fn is_held(&self, now: Timestamp, margin: Duration) -> bool {
-        !self.lost.load(Ordering::Acquire) && now.after(margin) < self.deadline()
+        !self.lost.load(Ordering::Acquire)
+            && now.after(margin) < self.deadline()
+            && Instant::now() + margin < *self.ends_at.lock()
     }
 }
 

@@ -68,7 +68,7 @@ impl Broker {
     /// [`StoreError::Unknown`] a repeat with a client message id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, BrokerError> {
         let inner = &self.0;
-        inner.orgs.remember(inner.store.as_ref(), &submission.org).await?;
+        inner.orgs.remember(inner.store.as_ref(), &submission.org).await.map_err(surely_not_stored)?;
         let accepted_at = inner.now();
         let message = self.message_of(&submission, accepted_at)?;
         let mut dedup_key = dedup_key_of(&submission);
@@ -82,10 +82,12 @@ impl Broker {
                 Enqueued::LaneFull => {
                     return Err(BrokerError::LaneFull { depth_max: inner.config.depth_max });
                 }
-                Enqueued::Duplicate(id) => match self.duplicate(&submission, id).await? {
-                    Some(submitted) => return Ok(submitted),
-                    None => id,
-                },
+                Enqueued::Duplicate(id) => {
+                    match self.duplicate(&submission, id).await.map_err(maybe_stored)? {
+                        Some(submitted) => return Ok(submitted),
+                        None => id,
+                    }
+                }
                 Enqueued::DedupConflict(id) => match self.lookup(&submission.org, id).await? {
                     Some(_) => return Err(BrokerError::DedupConflict(id)),
                     None => id,
@@ -215,6 +217,22 @@ impl Broker {
             accepted_at,
             expires_at: accepted_at.after(self.0.config.retention),
         }))
+    }
+}
+
+/// What failed came before the turn itself.
+fn surely_not_stored(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unknown(why) => StoreError::Unavailable(why),
+        StoreError::Unavailable(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => error,
+    }
+}
+
+/// What failed came after an earlier send of this turn was found.
+fn maybe_stored(error: BrokerError) -> BrokerError {
+    match error {
+        BrokerError::Store(StoreError::Unavailable(why)) => BrokerError::Store(StoreError::Unknown(why)),
+        other => other,
     }
 }
 

@@ -24,6 +24,7 @@ impl Broker {
         loop {
             let round = self.sweep_round(&mut retention_at);
             let answer = tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 answer = round => answer,
             };
@@ -32,6 +33,7 @@ impl Broker {
                 tracing::warn!(%error, "housekeeping stopped early");
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = sleep(self.0.config.poll_interval) => {}
             }

@@ -139,6 +139,7 @@ impl Broker {
             }
             let mut over = false;
             tokio::select! {
+                biased;
                 signal = listener.next() => match signal {
                     Signal::Ended(end) => return Ok(TurnEnd::clone(&end)),
                     Signal::Leased => ask = false,

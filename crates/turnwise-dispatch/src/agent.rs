@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::{Client, Error, ResponseFuture};
 use hyper_util::rt::TokioTimer;
 use tokio_util::task::TaskTracker;
 use turnwise_broker::Turn;
@@ -18,9 +18,20 @@ use crate::limits::{CONNECT_TIME_MAX, IDLE_CONNECTION_TIME_MAX};
 
 /// The way to the agent.
 pub(crate) struct Agent {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Box<dyn Transport>,
     target: Target,
     tasks: TaskTracker,
+}
+
+/// Sends a request, however connections are made.
+trait Transport: Send + Sync {
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture;
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Transport for Client<C, Full<Bytes>> {
+    fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        self.request(request)
+    }
 }
 
 /// Runs the client's connections where somebody waits for them.
@@ -37,19 +48,27 @@ where
     }
 }
 
+/// The connector of production: TCP.
+pub(crate) fn tcp(config: &DispatchConfig) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(config.timeout.min(CONNECT_TIME_MAX)));
+    connector
+}
+
 impl Agent {
-    pub(crate) fn new(config: &DispatchConfig) -> Result<Agent, ConfigError> {
+    pub(crate) fn new<C>(config: &DispatchConfig, connector: C) -> Result<Agent, ConfigError>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
         let target = config.target()?;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.timeout.min(CONNECT_TIME_MAX)));
         let tasks = TaskTracker::new();
         let client = Client::builder(Tracked(tasks.clone()))
             .pool_idle_timeout(IDLE_CONNECTION_TIME_MAX)
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(usize::try_from(config.concurrency).unwrap_or(usize::MAX))
             .build(connector);
-        Ok(Agent { client, target, tasks })
+        Ok(Agent { client: Box::new(client), target, tasks })
     }
 
     /// Sends a turn to one of the two routes. Returns when the headers are there.
@@ -70,14 +89,14 @@ impl Agent {
         if let Some(context) = turn.traceparent.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.insert("traceparent", context);
         }
-        self.client.request(request).await
+        self.client.send(request).await
     }
 
     /// Whether the agent answers at all. Any status below 500 counts: not
     /// every agent has this route.
     pub(crate) async fn is_up(&self, limit: Duration) -> bool {
         let request = self.request(Method::GET, &self.target.health, Bytes::new());
-        match tokio::time::timeout(limit, self.client.request(request)).await {
+        match tokio::time::timeout(limit, self.client.send(request)).await {
             Ok(Ok(response)) => !response.status().is_server_error(),
             Ok(Err(_)) | Err(_) => false,
         }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::Connect;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::Broker;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, tcp};
 use crate::config::{ConfigError, DispatchConfig};
 use crate::limits::{CLAIM_PAUSE, CLAIM_TURNS_MAX, HEALTH_INTERVAL, HEALTH_TIME_MAX, RELEASE_TIME_MAX};
 use crate::turn::{Context, attend};
@@ -23,9 +24,22 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Checks the settings; calls nothing yet.
+    /// Checks the settings; calls nothing yet. The agent is reached over TCP.
     pub fn new(broker: Broker, config: DispatchConfig) -> Result<Dispatcher, ConfigError> {
-        let agent = Agent::new(&config)?;
+        let connector = tcp(&config);
+        Dispatcher::with_connector(broker, config, connector)
+    }
+
+    /// The same over connections of another kind.
+    pub fn with_connector<C>(
+        broker: Broker,
+        config: DispatchConfig,
+        connector: C,
+    ) -> Result<Dispatcher, ConfigError>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
+        let agent = Agent::new(&config, connector)?;
         let agent_up = Arc::new(AtomicBool::new(false));
         Ok(Dispatcher {
             context: Context { broker, agent, config, abandon: CancellationToken::new(), agent_up },
@@ -64,6 +78,7 @@ async fn claim_until(context: &Arc<Context>, turns: &mut JoinSet<()>, shutdown: 
         let free = u32::try_from(slots.saturating_sub(turns.len())).unwrap_or(u32::MAX);
         if free == 0 {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 Some(done) = turns.join_next() => note_panic(done),
             }
@@ -85,6 +100,7 @@ async fn claim_until(context: &Arc<Context>, turns: &mut JoinSet<()>, shutdown: 
             }
         };
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             Some(done) = turns.join_next(), if pause.is_none() => note_panic(done),
             () = rest(context, pause) => {}

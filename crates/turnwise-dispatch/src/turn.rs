@@ -43,6 +43,11 @@ pub(crate) enum Interrupt {
 
 /// Sees one turn to its end, or loses it.
 pub(crate) async fn attend(context: &Context, turn: Turn) {
+    // A slow store may have taken longer to hand it out than the lease lasts.
+    if !context.broker.holds(&turn) {
+        tracing::warn!(message_id = %turn.id, attempt = turn.attempt, "lost the lease on a turn before its call");
+        return;
+    }
     if turn.interrupted {
         finish(context, &turn, TurnOutcome::Failed(TurnError::answer_interrupted())).await;
         return;

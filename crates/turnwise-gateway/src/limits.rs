@@ -38,6 +38,8 @@ pub(crate) const METADATA_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Longest wait a request may ask for with `Prefer: wait`.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(600);
+/// Longest wait for a running turn to stop before `stopping` is answered instead of its end.
+pub(crate) const STOP_WAIT: Duration = Duration::from_secs(1);
 
 /// Silence on an event stream before a comment is sent.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);

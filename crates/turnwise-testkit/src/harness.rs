@@ -8,6 +8,9 @@ use turnwise_core::Store;
 /// Messages on one key before clause Q17 asks for another key.
 pub const BACKLOG: usize = 200_000;
 
+/// Makes an engine's storage hang (`true`) or go on (`false`).
+pub type HangSwitch = Box<dyn Fn(bool) + Send + Sync>;
+
 /// One engine under test.
 #[async_trait]
 pub trait Harness: Send + Sync {
@@ -18,6 +21,11 @@ pub trait Harness: Send + Sync {
     /// Ends `store` without warning and opens what it left behind. Only called
     /// when [`Harness::durable`].
     async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
+    /// A fresh store that gives up on an operation within a second, and the
+    /// switch that makes what is below it hang. `None` where nothing can hang.
+    async fn open_hanging(&self) -> Option<(Arc<dyn Store>, HangSwitch)> {
+        None
+    }
     /// The clock all its stores read.
     fn clock(&self) -> &ManualClock;
     /// Whether anything is left after a crash.

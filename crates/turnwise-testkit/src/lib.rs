@@ -1,10 +1,12 @@
 //! Conformance suite and fault tools, for tests only.
 //!
 //! The clauses of `docs/semantics.md` as named checks, a naive model driven by
-//! random histories, and a simulation of the machine over a faulty disk.
+//! random histories, a simulation of the machine over a faulty disk, and the
+//! parts of one of the whole way of a turn.
 
 pub mod clauses;
 pub mod clock;
+pub mod faulty;
 pub mod harness;
 pub mod model;
 #[cfg(feature = "mutants")]
@@ -13,6 +15,7 @@ pub mod prng;
 pub mod report;
 pub mod sim;
 pub mod trial;
+pub mod turns;
 
 pub use clock::ManualClock;
 pub use harness::Harness;

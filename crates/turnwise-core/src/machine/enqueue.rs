@@ -76,9 +76,7 @@ impl Machine {
             at_end: new.at_end,
         });
         let entry = Entry::of(&message);
-        if !is_on(Mutant::LossAtKill) {
-            self.put(id.seq(), Row::Message(message), false);
-        }
+        self.put(id.seq(), Row::Message(message), false);
         self.index(entry);
         let Some(entry) = self.entries.get(&id.seq()) else {
             return Enqueued::New { id, position: 0, in_flight: false };

@@ -62,7 +62,7 @@ mutants! {
     DueJumpsQueue,
     /// A leased message stays claimable.
     DoubleDispatch,
-    /// Messages are not written to disk.
+    /// Messages are acknowledged from memory and never written to disk.
     LossAtKill,
 }
 

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod lifecycle;
+mod lost_lease;
 mod matrix;
+mod scene;
+mod store_away;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 use turnwise_broker::{
     Broker, BrokerConfig, Conversation, OrgScope, Submission, Submitted, TurnEnd, TurnEvent,
 };
-use turnwise_core::MessageId;
+use turnwise_core::{MessageId, Store};
 use turnwise_dispatch::{DispatchConfig, Dispatcher};
 use turnwise_mock::{AgentConfig, FakeAgent, HistoryChecker, Verdict};
 use turnwise_store::memory::MemoryStore;
-use turnwise_store::system_clock;
+use turnwise_store::{Clock, system_clock};
 
 pub(crate) const ORG: &str = "o";
 
@@ -37,12 +40,19 @@ pub(crate) struct Stage {
 impl Stage {
     /// Everything but the dispatcher.
     pub(crate) async fn new(agent: AgentConfig, broker: BrokerConfig) -> Stage {
-        let agent = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), agent).await.unwrap();
         let clock = system_clock();
-        let nonces = AtomicU64::new(1);
-        let nonce = Arc::new(move || nonces.fetch_add(1, Ordering::Relaxed));
-        let store = MemoryStore::new(Arc::clone(&clock));
-        let broker = Broker::start(store, broker, nonce, clock).await.unwrap();
+        Stage::on(MemoryStore::new(Arc::clone(&clock)), clock, agent, broker).await
+    }
+
+    /// The same on this store and its clock.
+    pub(crate) async fn on(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        agent: AgentConfig,
+        broker: BrokerConfig,
+    ) -> Stage {
+        let agent = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), agent).await.unwrap();
+        let broker = start_broker(store, clock, broker).await;
         let config = DispatchConfig {
             base_url: agent.base_url(),
             timeout: Duration::from_millis(400),
@@ -106,6 +116,12 @@ impl Stage {
         checker.add_calls(self.agent.journal().calls());
         checker.check()
     }
+}
+
+pub(crate) async fn start_broker(store: Arc<dyn Store>, clock: Clock, config: BrokerConfig) -> Broker {
+    static NONCES: AtomicU64 = AtomicU64::new(1);
+    let nonce = Arc::new(|| NONCES.fetch_add(1, Ordering::Relaxed));
+    Broker::start(store, config, nonce, clock).await.unwrap()
 }
 
 pub(crate) async fn until(condition: impl Fn() -> bool) {

@@ -4,6 +4,7 @@ use super::{json, query, submission};
 use crate::app::App;
 use crate::body;
 use crate::error::Failure;
+use crate::limits::STOP_WAIT;
 use crate::prefer::Preference;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -182,7 +183,14 @@ pub(crate) async fn cancel(
         Cancel::Cancelled => false,
         Cancel::Stopping => true,
     };
-    let view = app.broker.turn(&scope, id).await?.ok_or_else(Failure::not_found)?;
+    let seen = app.broker.turn(&scope, id).await?.ok_or_else(Failure::not_found)?;
+    let view = if stopping && seen.state == TurnState::Processing {
+        // It takes the dispatcher moments; the answer should tell how it came out.
+        let _ = tokio::time::timeout(STOP_WAIT, app.broker.wait_end(&seen.org, id)).await;
+        app.broker.turn(&scope, id).await?.ok_or_else(Failure::not_found)?
+    } else {
+        seen
+    };
     let running = stopping && view.state == TurnState::Processing;
     turn(&view, if running { MessageStatus::Stopping } else { status(view.state) })
 }

@@ -9,5 +9,6 @@ mod client;
 mod node;
 mod queue;
 mod serving;
+mod store_trouble;
 mod stream;
 mod submission;

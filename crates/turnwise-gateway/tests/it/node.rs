@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerConfig, Turn, TurnOutcome};
+use turnwise_core::Store;
 use turnwise_gateway::{ApiKey, Gateway, GatewayConfig};
 use turnwise_store::memory::MemoryStore;
 use turnwise_store::system_clock;
@@ -27,11 +28,18 @@ pub(crate) async fn node(configure: impl FnOnce(&mut GatewayConfig)) -> Node {
 }
 
 pub(crate) async fn node_with(broker: BrokerConfig, configure: impl FnOnce(&mut GatewayConfig)) -> Node {
-    let clock = system_clock();
-    let store = MemoryStore::new(clock.clone());
+    node_on(MemoryStore::new(system_clock()), broker, configure).await
+}
+
+/// The same on this store, whose clock is the system's.
+pub(crate) async fn node_on(
+    store: Arc<dyn Store>,
+    broker: BrokerConfig,
+    configure: impl FnOnce(&mut GatewayConfig),
+) -> Node {
     let next = AtomicU64::new(1);
     let nonce = move || next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-    let broker = Broker::start(store, broker, Arc::new(nonce), clock).await.unwrap();
+    let broker = Broker::start(store, broker, Arc::new(nonce), system_clock()).await.unwrap();
     let mut config = GatewayConfig { agent: Arc::new(|| Some(true)), ..GatewayConfig::default() };
     config.drain = Duration::from_millis(400);
     configure(&mut config);

@@ -4,6 +4,7 @@
 use super::log::{CommitFailed, DurableLog, Sync, Write};
 use super::record;
 use crate::clock::Moment;
+use crate::mutants::{Mutant, is_on};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(super) struct Rows {
     unsynced_since: Option<Moment>,
     cache: Cache,
     scratch: Vec<u8>,
+    /// What the fault `LossAtKill` keeps from the disk; empty without it.
+    withheld: BTreeMap<(Table, u64), Row>,
 }
 
 impl Rows {
@@ -32,11 +35,15 @@ impl Rows {
             unsynced_since: None,
             cache: Cache { rows: BTreeMap::new(), bytes: 0, bytes_max: cache_bytes },
             scratch: Vec::new(),
+            withheld: BTreeMap::new(),
         }
     }
 
     /// Takes a change on board; later ones of the same row replace earlier ones.
     pub(super) fn absorb(&mut self, change: Change) {
+        if is_on(Mutant::LossAtKill) && self.withhold(&change) {
+            return;
+        }
         self.urgent |= !change.is_lazy();
         self.pending_since.get_or_insert_with(Moment::now);
         match change {
@@ -47,6 +54,18 @@ impl Rows {
                 self.cache.remove(table, key);
                 self.pending.insert((table, key), None);
             }
+        }
+    }
+
+    /// A fault: messages and their states live in memory only.
+    fn withhold(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Put { key, row: row @ (Row::Message(_) | Row::State(_)), .. } => {
+                self.withheld.insert((row.table(), *key), row.clone());
+                true
+            }
+            Change::Delete { table, key } => self.withheld.remove(&(*table, *key)).is_some(),
+            Change::Put { .. } => false,
         }
     }
 
@@ -99,6 +118,9 @@ impl Rows {
         let missing = || StoreError::Corrupt(format!("record {key} of table {table:?} is missing"));
         if let Some(pending) = self.pending.get(&(table, key)) {
             return pending.clone().ok_or_else(missing);
+        }
+        if let Some(row) = self.withheld.get(&(table, key)) {
+            return Ok(row.clone());
         }
         if let Some((row, _)) = self.cache.rows.get(&(key, table)) {
             return Ok(row.clone());

@@ -4,10 +4,15 @@ use crate::power_cut::PowerCutDisk;
 use async_trait::async_trait;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use turnwise_core::Store;
 use turnwise_store::embedded::{EmbeddedConfig, EmbeddedStore};
 use turnwise_store::memory::MemoryStore;
+use turnwise_testkit::harness::HangSwitch;
 use turnwise_testkit::{Harness, ManualClock, Prng};
+
+/// A store on a disk that may hang gives up after this long.
+const IMPATIENCE: Duration = Duration::from_millis(400);
 
 /// `memory`: nothing outlives it.
 #[derive(Default)]
@@ -122,8 +127,8 @@ impl PowerCut {
         PowerCut { clock: ManualClock::new(), random, opened: Mutex::default(), backlog }
     }
 
-    fn start(&self, disk: PowerCutDisk) -> Arc<dyn Store> {
-        let (handle, config) = (disk.clone(), EmbeddedConfig::default());
+    fn start(&self, disk: PowerCutDisk, config: EmbeddedConfig) -> Arc<dyn Store> {
+        let handle = disk.clone();
         let store =
             EmbeddedStore::open_with_backend(handle, config, self.clock.reader()).expect("the disk opens");
         let mut opened = self.opened.lock().unwrap();
@@ -142,7 +147,14 @@ impl Harness for PowerCut {
     }
 
     async fn open(&self) -> Arc<dyn Store> {
-        self.start(PowerCutDisk::default())
+        self.start(PowerCutDisk::default(), EmbeddedConfig::default())
+    }
+
+    async fn open_hanging(&self) -> Option<(Arc<dyn Store>, HangSwitch)> {
+        let disk = PowerCutDisk::default();
+        let config = EmbeddedConfig { call_timeout: IMPATIENCE, ..EmbeddedConfig::default() };
+        let store = self.start(disk.clone(), config);
+        Some((store, Box::new(move |hangs| disk.hang(hangs))))
     }
 
     async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
@@ -151,7 +163,7 @@ impl Harness for PowerCut {
             opened.last().expect("it was opened").0.cut(&mut self.random.lock().unwrap())
         };
         drop(store);
-        self.start(left)
+        self.start(left, EmbeddedConfig::default())
     }
 
     fn clock(&self) -> &ManualClock {

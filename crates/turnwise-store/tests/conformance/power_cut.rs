@@ -1,9 +1,10 @@
 //! A disk in memory that remembers what was synced, and forgets the rest in a
-//! power cut: unsynced writes are kept, lost or torn, each on its own.
+//! power cut: unsynced writes are kept, lost or torn, each on its own. It can
+//! also hang: every operation then blocks until it is let go on.
 
 use redb::StorageBackend;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use turnwise_testkit::Prng;
 
 /// The unit a disk writes whole.
@@ -24,9 +25,16 @@ struct State {
     redo: Vec<Unsynced>,
 }
 
+/// Whether the disk hangs, and the bell for those who wait.
+#[derive(Debug, Default)]
+struct Gate {
+    hangs: Mutex<bool>,
+    bell: Condvar,
+}
+
 /// A handle on one simulated disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PowerCutDisk(Arc<Mutex<State>>);
+pub(crate) struct PowerCutDisk(Arc<Mutex<State>>, Arc<Gate>);
 
 fn apply(bytes: &mut Vec<u8>, change: &Unsynced) {
     match change {
@@ -47,7 +55,15 @@ fn place(number: u64) -> usize {
 
 impl PowerCutDisk {
     fn state(&self) -> MutexGuard<'_, State> {
+        let hangs = self.1.hangs.lock().unwrap();
+        drop(self.1.bell.wait_while(hangs, |hangs| *hangs).unwrap());
         self.0.lock().unwrap()
+    }
+
+    /// Blocks every operation from now on, or lets them go on.
+    pub(crate) fn hang(&self, hangs: bool) {
+        *self.1.hangs.lock().unwrap() = hangs;
+        self.1.bell.notify_all();
     }
 
     /// What another machine would find on this disk after a power cut now.
@@ -70,7 +86,8 @@ impl PowerCutDisk {
                 (_, Unsynced::Write(..)) => {}
             }
         }
-        PowerCutDisk(Arc::new(Mutex::new(State { now: bytes, undo: Vec::new(), redo: Vec::new() })))
+        let state = State { now: bytes, undo: Vec::new(), redo: Vec::new() };
+        PowerCutDisk(Arc::new(Mutex::new(state)), Arc::default())
     }
 }
 

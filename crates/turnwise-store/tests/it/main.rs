@@ -5,6 +5,10 @@
 mod crash;
 mod damage;
 mod full;
+mod hang;
+#[path = "../conformance/power_cut.rs"]
+#[expect(dead_code, reason = "here it only hangs")]
+mod power_cut;
 mod reopen;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ mod attempts;
 mod counting;
 mod dedup;
 mod effects;
+mod hangs;
 mod lanes;
 mod leases;
 mod schedule;
@@ -50,6 +51,7 @@ macro_rules! for_each_clause {
             topics t7_trim_never_moves_offsets;
             whole x1_a_crash_changes_nothing;
             whole x2_an_unknown_answer_is_safe_to_repeat;
+            hangs x2_a_store_that_hangs_answers_in_time;
             whole x4_a_clock_step_back_changes_no_order;
         }
     };

@@ -15,3 +15,19 @@ async fn the_demo_finds_nothing_wrong() {
     assert_eq!(report["users"], 3);
     assert_eq!(report["clients"], 6);
 }
+
+/// The gate is worth something only if it closes.
+#[cfg(feature = "mutants")]
+#[tokio::test]
+async fn the_demo_finds_deliberate_faults() {
+    for (mutant, check) in
+        [("LossAtKill", "lost"), ("LifoRetry", "out_of_order"), ("DoubleDispatch", "overlapping")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["demo", "--check", "--json", "--duration", "3", "--seed", "7", "--mutant", mutant];
+        let output = run(turnwise(folder.path()).args(arguments)).await;
+        let report = &json_lines(&output.stdout)[0];
+        assert_eq!(output.status.code(), Some(7), "{mutant}: {report:#}");
+        assert!(report["checks"][check].as_u64() > Some(0), "{mutant}: {report:#}");
+    }
+}

@@ -2,6 +2,7 @@
 //! promises when it is killed.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it is wrong")]
 
+mod browser;
 mod config;
 mod demo;
 mod examples;

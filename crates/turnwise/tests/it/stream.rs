@@ -96,3 +96,49 @@ async fn a_restart_keeps_answers_readable() {
     assert_eq!(stored(&read(server.url(), "alice", &id, Some(&second)).await), stored(&before)[2..]);
     assert_eq!(server.terminate().await, Some(0));
 }
+
+/// Reads until the connection breaks or the answer ends.
+async fn read_what_comes(url: String, user: String, id: String) -> Vec<SseEvent> {
+    let mut reader = open(&url, &user, &id, None).await.unwrap();
+    let mut seen = Vec::new();
+    while let Ok(Some(event)) = reader.next_within(Duration::from_secs(30)).await {
+        seen.push(event);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_stream_cut_by_a_kill_and_resumed_is_the_same() {
+    let (folder, agent) = (tempfile::tempdir().unwrap(), agent().await);
+    let mut server = serve(folder.path(), 0, Some(&agent.base_url()), &[]).await;
+    let port = u16::try_from(server.ready["port"].as_u64().unwrap()).unwrap();
+    let (mut interrupted, mut whole) = (0, 0);
+    for round in 0..4 {
+        let mut readers = tokio::task::JoinSet::new();
+        // The kill meets each in another place: before its first event, in the middle, behind its end.
+        for number in 0..8 {
+            let (url, user) = (server.url().to_owned(), format!("killed-{round}-{number}"));
+            let id = accepted(&url, &user, &format!("hello [[delay={} events=6 gap=25]]", number * 25)).await;
+            readers.spawn(async move { (user.clone(), id.clone(), read_what_comes(url, user, id).await) });
+        }
+        let answered = agent.journal().stats().answered;
+        while agent.journal().stats().answered == answered {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.kill().await;
+        let readings = readers.join_all().await;
+        server = serve(folder.path(), port, Some(&agent.base_url()), &[]).await;
+        for (user, id, mut seen) in readings {
+            let last = seen.iter().rev().find(|event| !event.id.is_empty()).map(|event| event.id.clone());
+            seen.extend(read(server.url(), &user, &id, last.as_deref()).await);
+            let fresh = read(server.url(), &user, &id, None).await;
+            assert_eq!(stored(&seen), stored(&fresh), "{user}");
+            match stored(&fresh).last().unwrap().event.as_str() {
+                "error" => interrupted += 1,
+                _ => whole += 1,
+            }
+        }
+    }
+    assert!(interrupted > 0 && whole > 0, "the kills missed: {interrupted} interrupted, {whole} whole");
+    assert_eq!(server.terminate().await, Some(0));
+}

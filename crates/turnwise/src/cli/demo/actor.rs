@@ -192,13 +192,28 @@ impl Actor {
                 Err(failure) => return vec![format!("{label}: cannot be read again: {}", failure.title)],
             }
         }
-        if again == kept {
-            self.board.say(&format!("{} {label}: the resumed stream equals a fresh reading", self.user_name));
-            Complaints::new()
-        } else {
-            vec![format!("{} {label}: the resumed stream differs from a fresh reading", self.user_name)]
+        match difference(kept, &again) {
+            None => {
+                let equal = format!("{} {label}: the resumed stream equals a fresh reading", self.user_name);
+                self.board.say(&equal);
+                Complaints::new()
+            }
+            Some(place) => {
+                let what = "the resumed stream differs from a fresh reading";
+                vec![format!("{} {label}: {what}: {place}", self.user_name)]
+            }
         }
     }
+}
+
+/// Where two readings of one answer part, if they do. Names and ids only.
+fn difference(resumed: &[SseEvent], fresh: &[SseEvent]) -> Option<String> {
+    let place = (0..resumed.len().max(fresh.len())).find(|place| resumed.get(*place) != fresh.get(*place))?;
+    let name = |events: &[SseEvent]| match events.get(place) {
+        Some(event) => format!("{} {}", event.event, event.id),
+        None => "its end".to_owned(),
+    };
+    Some(format!("event {} was {} and is {}", place + 1, name(resumed), name(fresh)))
 }
 
 /// Part of the stored answer. That work began may be told early, without a place, so it is not compared.
@@ -219,5 +234,35 @@ fn part_of(turn: &Turn, data: &str) -> String {
     match &turn.seen {
         Seen::Running(before) => format!("{before}{part}"),
         Seen::Waiting | Seen::Done | Seen::Failed => part.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: &str, name: &str) -> SseEvent {
+        SseEvent { id: id.to_owned(), event: name.to_owned(), data: "{}".to_owned() }
+    }
+
+    fn kept(events: &[SseEvent]) -> Vec<SseEvent> {
+        events.iter().filter(|event| is_kept(event)).cloned().collect()
+    }
+
+    #[test]
+    fn a_reader_who_was_there_early_saw_the_same_answer() {
+        let live =
+            [event("", "queued"), event("", "processing"), event("7-2", "message"), event("7-3", "done")];
+        let late =
+            [event("", "queued"), event("7-1", "processing"), event("7-2", "message"), event("7-3", "done")];
+        assert_eq!(difference(&kept(&live), &kept(&late)), None);
+    }
+
+    #[test]
+    fn a_difference_is_named() {
+        let (short, whole) = ([event("7-2", "message")], [event("7-2", "message"), event("7-3", "done")]);
+        assert_eq!(difference(&short, &whole).as_deref(), Some("event 2 was its end and is done 7-3"));
+        let other = [event("7-2", "message"), event("7-3", "error")];
+        assert_eq!(difference(&other, &whole).as_deref(), Some("event 2 was error 7-3 and is done 7-3"));
     }
 }

@@ -103,12 +103,10 @@ async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
     }
     match report.ok {
         true => Ok(()),
-        false => Err(Failure::new(
-            Exit::Check,
-            "the check found something wrong",
-            format!("{} violations", report.violations.len()),
-        )
-        .hint(format!("turnwise demo --check --seed {seed}"))),
+        false => {
+            Err(Failure::new(Exit::Check, "the check found something wrong", report::found_wrong(&report))
+                .hint(format!("turnwise demo --check --seed {seed}")))
+        }
     }
 }
 

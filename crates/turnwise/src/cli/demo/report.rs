@@ -184,6 +184,30 @@ fn millis(time: &Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
+/// What was wrong, in one line.
+pub(crate) fn found_wrong(report: &Report) -> String {
+    let checks = &report.checks;
+    let counts = [
+        (checks.lost, "lost"),
+        (checks.doubled, "doubled"),
+        (checks.out_of_order, "out of order"),
+        (checks.overlapping, "overlapping"),
+    ];
+    let named: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let all = match report.violations.len() {
+        1 => "1 violation".to_owned(),
+        more => format!("{more} violations"),
+    };
+    match named.is_empty() {
+        true => all,
+        false => format!("{all}; of {} accepted turns {}", report.messages, named.join(", ")),
+    }
+}
+
 /// The result for people.
 pub(crate) fn render(report: &Report) -> String {
     let mut text = String::new();
