@@ -5,6 +5,7 @@ use crate::broker::{Broker, reply_topic_of};
 use crate::error::BrokerError;
 use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
 use crate::limits::{RETRY_DELAY_MIN, SETTLE_BACKOFF, SETTLE_TRIES_MAX, UNSAVED_IN_SETTLEMENT_MAX};
+use crate::local::Appended;
 use crate::record::{AnswerPlace, BusyRecord, TerminalRecord, agent_event, busy, processing};
 use crate::submit::one;
 use crate::turn::{TurnEnd, TurnError, TurnState};
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::sleep;
 use turnwise_core::limits::{BATCH_ITEMS_MAX, REASON_BYTES_MAX};
-use turnwise_core::{Effect, NewEvent, Outcome, Settled, Settlement, StoreError, TopicName};
+use turnwise_core::{Effect, Event, NewEvent, Outcome, Position, Settled, Settlement, StoreError, TopicName};
 
 /// How a settlement is to go, and what readers are told then.
 struct Ending {
@@ -49,11 +50,10 @@ impl Broker {
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH_ITEMS_MAX));
             let had_events = lease.events_stored.swap(true, Ordering::AcqRel);
-            match self.0.store.append(batch).await {
+            match self.0.store.append(batch.clone()).await {
                 Ok(answers) => {
-                    for answer in answers {
-                        answer?;
-                    }
+                    let positions = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+                    self.tell_appended(turn, batch, &positions);
                 }
                 Err(error) => {
                     if let StoreError::Unavailable(_) | StoreError::Invalid(_) = error {
@@ -70,6 +70,21 @@ impl Broker {
         }
         lease.lose();
         Err(BrokerError::LeaseLost)
+    }
+
+    /// Hands stored events to this node's readers, who would find them in the store too.
+    fn tell_appended(&self, turn: &Turn, batch: Vec<NewEvent>, positions: &[Position]) {
+        let Some(epoch) = positions.first().map(|position| position.epoch) else { return };
+        let appended_at = self.0.now();
+        self.0.local.appended(turn.id, || {
+            let events = batch.into_iter().zip(positions).map(|(event, position)| Event {
+                offset: position.offset,
+                event_type: event.event_type,
+                data: event.data,
+                appended_at,
+            });
+            Appended { epoch, events: events.collect() }
+        });
     }
 
     /// The store has no fenced append: so write only while the lease has time

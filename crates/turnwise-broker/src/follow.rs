@@ -4,7 +4,7 @@
 use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::error::BrokerError;
 use crate::limits::{EVENTS_PAGE, POSITION_PLACES_MAX};
-use crate::local::{Listener, Signal};
+use crate::local::{Appended, Listener, Signal};
 use crate::orgs::OrgScope;
 use crate::record::{Stored, TurnHeaders, kind_of, parse_terminal};
 use crate::turn::{TurnError, TurnState};
@@ -116,18 +116,9 @@ impl Broker {
         id: MessageId,
         after: Option<StreamPosition>,
     ) -> Result<Option<Follow>, BrokerError> {
-        let Some((org, found)) = self.find(orgs, id).await? else {
+        let Some((org, key)) = self.followed(orgs, user, id).await? else {
             return Ok(None);
         };
-        let (owner, key) = match found {
-            Found::Live(info) | Found::Dead(info) => {
-                (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key)
-            }
-            Found::Over(terminal) => (terminal.record.user, None),
-        };
-        if owner != user {
-            return Ok(None);
-        }
         let topic = reply_topic_of(&org, id)?;
         let follower = Follower {
             hints: Some(self.0.store.watch(TopicFilter::One(topic.clone()))),
@@ -141,9 +132,34 @@ impl Broker {
             pending: if after.is_none() { VecDeque::from([TurnEvent::Queued]) } else { VecDeque::new() },
             processing_seen: after.is_some_and(|after| after.0.offset > Offset(0)),
             place_told: None,
+            caught_up: false,
             finished: false,
         };
         Ok(Some(unfold(follower, Follower::step).boxed()))
+    }
+
+    /// The org of a user's turn, and its lane while it may be in one.
+    async fn followed(
+        &self,
+        orgs: &OrgScope,
+        user: &str,
+        id: MessageId,
+    ) -> Result<Option<(String, Option<OrderingKey>)>, BrokerError> {
+        // Accepted here a moment ago: no need to wait for the store.
+        if let Some(fresh) = self.0.local.fresh(id) {
+            let visible = orgs.contains(&fresh.org) && fresh.user == user;
+            return Ok(visible.then(|| (fresh.org.clone(), Some(fresh.key.clone()))));
+        }
+        let Some((org, found)) = self.find(orgs, id).await? else {
+            return Ok(None);
+        };
+        let (owner, key) = match found {
+            Found::Live(info) | Found::Dead(info) => {
+                (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key)
+            }
+            Found::Over(terminal) => (terminal.record.user, None),
+        };
+        Ok((owner == user).then_some((org, key)))
     }
 }
 
@@ -160,6 +176,8 @@ struct Follower {
     pending: VecDeque<TurnEvent>,
     processing_seen: bool,
     place_told: Option<(u64, Timestamp)>,
+    /// All that is stored was read; signals tell what comes, or a poll does.
+    caught_up: bool,
     finished: bool,
 }
 
@@ -183,6 +201,9 @@ impl Follower {
 
     /// Puts what is new into `pending`, or waits until there may be something.
     async fn advance(&mut self) -> Result<(), BrokerError> {
+        if self.caught_up {
+            return self.wait().await;
+        }
         if self.read().await? {
             return Ok(());
         }
@@ -197,9 +218,7 @@ impl Follower {
             Some((_, true)) => self.processing(),
             Some((place, false)) => self.tell(place),
         }
-        if self.pending.is_empty() {
-            self.wait().await;
-        }
+        self.caught_up = true;
         Ok(())
     }
 
@@ -307,24 +326,46 @@ impl Follower {
         if self.position.is_some_and(past) { Ok(()) } else { Err(BrokerError::Gone) }
     }
 
-    async fn wait(&mut self) {
-        let mut leased = false;
-        let mut hints_over = false;
+    /// Waits for news. Only news whose place fits is shown without asking the store.
+    async fn wait(&mut self) -> Result<(), BrokerError> {
+        // What this node appends it also signals; hints tell of other nodes.
+        let runs_here = self.broker.0.running.lock().contains_key(&self.id);
+        let hints = if runs_here { None } else { self.hints.as_mut() };
         tokio::select! {
             biased;
             signal = self.listener.next() => match signal {
-                Signal::Leased => leased = true,
-                Signal::Ended(_) => {}
+                Signal::Leased => self.processing(),
+                Signal::Appended(appended) => self.take(&appended)?,
+                Signal::Ended(_) => self.caught_up = false,
             },
-            hint = next_hint(self.hints.as_mut()) => hints_over = hint.is_none(),
-            () = sleep(self.broker.0.config.poll_interval) => {}
+            hint = next_hint(hints) => {
+                self.caught_up = false;
+                if hint.is_none() {
+                    self.hints = None;
+                }
+            }
+            () = sleep(self.broker.0.config.poll_interval) => self.caught_up = false,
         }
-        if leased {
-            self.processing();
+        Ok(())
+    }
+
+    /// Shows appended events if they are the next ones; else the store is to be read.
+    fn take(&mut self, appended: &Appended) -> Result<(), BrokerError> {
+        let (epoch, seen) = match self.position {
+            Some(position) => (position.epoch, position.offset),
+            None => (appended.epoch, Offset(0)),
+        };
+        let fits = epoch == appended.epoch
+            && appended.events.first().is_some_and(|first| first.offset.0 <= seen.0 + 1);
+        if !fits {
+            self.caught_up = false;
+            return Ok(());
         }
-        if hints_over {
-            self.hints = None;
+        for event in appended.events.iter().filter(|event| event.offset > seen) {
+            self.position = Some(Position { epoch, offset: event.offset });
+            self.show(epoch, event.clone())?;
         }
+        Ok(())
     }
 }
 

@@ -10,8 +10,10 @@ pub(crate) const EVENTS_PAGE: u32 = 256;
 pub(crate) const QUEUES_PAGE: u32 = 1_000;
 /// Ended turns whose clients may be waiting are remembered for this many submissions.
 pub(crate) const FRESH_MAX: usize = 65_536;
+/// Turns remembered that ended before their submission was known to be stored.
+pub(crate) const OVER_MAX: usize = 4_096;
 /// Signals a slow listener may fall behind; it then asks the store.
-pub(crate) const SIGNALS_KEPT: usize = 4;
+pub(crate) const SIGNALS_KEPT: usize = 8;
 /// Places worth telling a waiting reader about.
 pub(crate) const POSITION_PLACES_MAX: u64 = 100;
 /// Text put together for a turn without a whole answer.

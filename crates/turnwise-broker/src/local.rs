@@ -1,57 +1,94 @@
 //! Handing news of turns over inside this node. A convenience: whoever misses
 //! a signal finds the same in the store, a poll later.
 
-use crate::limits::{FRESH_MAX, SIGNALS_KEPT};
+use crate::limits::{FRESH_MAX, OVER_MAX, SIGNALS_KEPT};
 use crate::turn::TurnEnd;
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::broadcast;
-use turnwise_core::MessageId;
+use turnwise_core::{Epoch, Event, MessageId, OrderingKey};
 
 /// News of one turn.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     /// Handed to dispatch.
     Leased,
+    /// Events of its answer are stored.
+    Appended(Arc<Appended>),
     /// It is over.
     Ended(Arc<TurnEnd>),
 }
 
-#[derive(Clone, Default)]
+/// Events stored in one step, one after the other.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) epoch: Epoch,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What this node knows of a turn it has accepted.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) org: String,
+    pub(crate) user: String,
+    pub(crate) key: OrderingKey,
+}
+
+#[derive(Clone)]
 pub(crate) struct Local(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     listeners: HashMap<MessageId, broadcast::Sender<Signal>>,
     /// Accepted by this node and not known to be over.
-    fresh: HashSet<MessageId>,
-    fresh_order: VecDeque<MessageId>,
+    fresh: Bounded<Arc<Fresh>>,
+    /// Over, and not known as accepted by this node. Dispatch may be done
+    /// before the submission's own task goes on.
+    over: Bounded<()>,
+}
+
+impl Default for Local {
+    fn default() -> Local {
+        let state =
+            State { listeners: HashMap::new(), fresh: Bounded::new(FRESH_MAX), over: Bounded::new(OVER_MAX) };
+        Local(Arc::new(Mutex::new(state)))
+    }
 }
 
 impl Local {
     /// Notes a turn this node has just stored.
-    pub(crate) fn accepted(&self, id: MessageId) {
+    pub(crate) fn accepted(&self, id: MessageId, fresh: Fresh) {
         let mut state = self.0.lock();
-        if state.fresh.insert(id) {
-            state.fresh_order.push_back(id);
-        }
-        while state.fresh_order.len() > FRESH_MAX {
-            if let Some(oldest) = state.fresh_order.pop_front() {
-                state.fresh.remove(&oldest);
-            }
+        if state.over.remove(&id).is_none() {
+            state.fresh.insert(id, Arc::new(fresh));
         }
     }
 
+    /// What is known of a turn that was accepted here and is surely not long over.
+    pub(crate) fn fresh(&self, id: MessageId) -> Option<Arc<Fresh>> {
+        self.0.lock().fresh.get(&id).cloned()
+    }
+
     pub(crate) fn leased(&self, id: MessageId) {
+        self.tell(id, || Signal::Leased);
+    }
+
+    /// Events of the turn were stored in one step. They are only made if somebody listens.
+    pub(crate) fn appended(&self, id: MessageId, appended: impl FnOnce() -> Appended) {
+        self.tell(id, || Signal::Appended(Arc::new(appended())));
+    }
+
+    fn tell(&self, id: MessageId, signal: impl FnOnce() -> Signal) {
         if let Some(listeners) = self.0.lock().listeners.get(&id) {
-            let _nobody_left = listeners.send(Signal::Leased);
+            let _nobody_left = listeners.send(signal());
         }
     }
 
     pub(crate) fn ended(&self, id: MessageId, end: impl FnOnce() -> TurnEnd) {
         let mut state = self.0.lock();
-        state.fresh.remove(&id);
+        if state.fresh.remove(&id).is_none() {
+            state.over.insert(id, ());
+        }
         if let Some(listeners) = state.listeners.get(&id) {
             let _nobody_left = listeners.send(Signal::Ended(Arc::new(end())));
         }
@@ -61,7 +98,7 @@ impl Local {
     /// when listening began.
     pub(crate) fn listen(&self, id: MessageId) -> (Listener, bool) {
         let mut state = self.0.lock();
-        let fresh = state.fresh.contains(&id);
+        let fresh = state.fresh.get(&id).is_some();
         let sender = state.listeners.entry(id).or_insert_with(|| broadcast::channel(SIGNALS_KEPT).0);
         let receiver = Some(sender.subscribe());
         (Listener { id, receiver, local: self.clone() }, fresh)
@@ -98,5 +135,77 @@ impl Drop for Listener {
         if state.listeners.get(&self.id).is_some_and(|sender| sender.receiver_count() == 0) {
             state.listeners.remove(&self.id);
         }
+    }
+}
+
+/// Keeps the latest so many turns.
+struct Bounded<T> {
+    items: HashMap<MessageId, T>,
+    order: VecDeque<MessageId>,
+    max: usize,
+}
+
+impl<T> Bounded<T> {
+    fn new(max: usize) -> Bounded<T> {
+        Bounded { items: HashMap::new(), order: VecDeque::new(), max }
+    }
+
+    fn insert(&mut self, id: MessageId, item: T) {
+        if self.items.insert(id, item).is_none() {
+            self.order.push_back(id);
+        }
+        while self.order.len() > self.max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.items.remove(&oldest);
+            }
+        }
+    }
+
+    fn get(&self, id: &MessageId) -> Option<&T> {
+        self.items.get(id)
+    }
+
+    fn remove(&mut self, id: &MessageId) -> Option<T> {
+        self.items.remove(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::TurnState;
+    use bytes::Bytes;
+    use turnwise_core::Timestamp;
+
+    fn fresh() -> Fresh {
+        Fresh { org: "acme".into(), user: "ann".into(), key: OrderingKey(Bytes::from_static(b"k")) }
+    }
+
+    fn end() -> TurnEnd {
+        TurnEnd { state: TurnState::Completed, answer: None, error: None, finished_at: Timestamp(0) }
+    }
+
+    #[test]
+    fn a_turn_that_ended_before_it_was_known_as_accepted_is_not_fresh() {
+        let local = Local::default();
+        let (early, late) = (MessageId::new(1, 1), MessageId::new(2, 2));
+        local.ended(early, end);
+        local.accepted(early, fresh());
+        local.accepted(late, fresh());
+        assert!(!local.listen(early).1);
+        assert!(local.listen(late).1);
+        local.ended(late, end);
+        assert!(!local.listen(late).1);
+    }
+
+    #[test]
+    fn only_so_many_turns_are_remembered() {
+        let mut kept = Bounded::new(2);
+        for n in 1..=3 {
+            kept.insert(MessageId::new(n, 0), n);
+        }
+        assert_eq!(kept.get(&MessageId::new(1, 0)), None);
+        assert_eq!(kept.remove(&MessageId::new(3, 0)), Some(3));
+        assert_eq!(kept.get(&MessageId::new(2, 0)), Some(&2));
     }
 }

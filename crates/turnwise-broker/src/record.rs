@@ -15,6 +15,8 @@ const CANCELLED: &str = "turn.cancelled";
 const BUSY: &str = "turn.busy";
 const AGENT: &str = "agent";
 const AGENT_PREFIX: &str = "agent.";
+/// Room for most records without growing.
+const RECORD_BYTES_TYPICAL: usize = 320;
 
 /// What an event of a reply topic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +130,9 @@ impl TerminalRecord {
 }
 
 fn json(record: &impl Serialize) -> Bytes {
-    Bytes::from(serde_json::to_vec(record).expect("plain structs with string keys always serialise"))
+    let mut json = Vec::with_capacity(RECORD_BYTES_TYPICAL);
+    serde_json::to_writer(&mut json, record).expect("plain structs with string keys always serialise");
+    Bytes::from(json)
 }
 
 /// A terminal event as read back, with the answer it points to.

@@ -4,6 +4,7 @@ use crate::broker::{Broker, reply_topic, turns_queue};
 use crate::conversation::{Conversation, push_part};
 use crate::error::BrokerError;
 use crate::limits::DEDUP_GENERATIONS_MAX;
+use crate::local::Fresh;
 use crate::orgs::nonce_for;
 use crate::record::{AnswerPlace, TerminalRecord, TurnHeaders};
 use crate::turn::{TurnError, TurnState};
@@ -167,8 +168,10 @@ impl Broker {
         in_flight: bool,
     ) -> Submitted {
         let inner = &self.0;
-        inner.local.accepted(id);
-        inner.counters.active(&submission.org, submission.conversation.key());
+        let key = submission.conversation.key();
+        let (org, user) = (submission.org.clone(), submission.user.clone());
+        inner.local.accepted(id, Fresh { org, user, key: key.clone() });
+        inner.counters.active(&submission.org, key);
         inner.groups.note(&submission.org, &submission.user, &submission.conversation);
         if !in_flight {
             inner.ring.mark(&submission.org);
@@ -243,9 +246,12 @@ pub(crate) fn one<T>(answers: Vec<T>) -> Result<T, StoreError> {
 }
 
 /// On disk: never change it.
+/// Room for most keys without growing.
+const DEDUP_KEY_BYTES_TYPICAL: usize = 192;
+
 fn dedup_key_of(submission: &Submission) -> Option<Vec<u8>> {
     let own = submission.client_message_id.as_ref()?;
-    let mut key = Vec::new();
+    let mut key = Vec::with_capacity(DEDUP_KEY_BYTES_TYPICAL);
     push_part(&mut key, &submission.client);
     push_part(&mut key, &submission.user);
     push_part(&mut key, own);

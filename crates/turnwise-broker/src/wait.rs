@@ -142,7 +142,7 @@ impl Broker {
                 biased;
                 signal = listener.next() => match signal {
                     Signal::Ended(end) => return Ok(TurnEnd::clone(&end)),
-                    Signal::Leased => ask = false,
+                    Signal::Leased | Signal::Appended(_) => ask = false,
                 },
                 hint = next_hint(hints.as_mut()) => {
                     over = hint.is_none();

@@ -43,15 +43,18 @@ impl MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let (high, low) = (self.seq >> 12, self.seq & 0xfff);
-        write!(
-            f,
-            "{:08x}-{:04x}-8{low:03x}-{:04x}-{:012x}",
-            high >> 16,
-            high & 0xffff,
-            0x8000 | (self.nonce >> 48),
-            self.nonce & 0xffff_ffff_ffff
-        )
+        let bits = u128::from(high) << 80 | u128::from(0x8000 | low) << 64 | 1 << 63 | u128::from(self.nonce);
+        let mut text = [b'-'; 36];
+        let mut digits = (0..32).rev().map(|place| (bits >> (4 * place)) as usize & 0xf);
+        for (at, to) in text.iter_mut().enumerate() {
+            if !matches!(at, 8 | 13 | 18 | 23) {
+                *to = digits.next().and_then(|digit| DIGITS.get(digit)).copied().unwrap_or(b'0');
+            }
+        }
+        // One piece: ids are written several times a turn.
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -129,7 +129,7 @@ fn open_store(config: &Config) -> Result<Opened, Failure> {
 }
 
 /// Random bits of ids.
-fn nonce() -> u64 {
+pub(crate) fn nonce() -> u64 {
     getrandom::u64().expect("the system gives random numbers")
 }
 

@@ -15,9 +15,13 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use turnwise_api::Code;
 
+/// Room for most answers without growing.
+const BODY_BYTES_TYPICAL: usize = 1_024;
+
 /// A 200 with this value as JSON; never to be cached, for it is private or soon old.
 pub(crate) fn json(value: &impl Serialize) -> Result<Response, Failure> {
-    let body = serde_json::to_vec(value).map_err(|error| {
+    let mut body = Vec::with_capacity(BODY_BYTES_TYPICAL);
+    serde_json::to_writer(&mut body, value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");
         Failure::new(Code::Internal, "The answer could not be written")
     })?;

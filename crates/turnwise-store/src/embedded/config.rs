@@ -41,7 +41,8 @@ pub type FatalHook = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct EmbeddedConfig {
     /// See [`Durability`].
     pub durability: Durability,
-    /// Reopen at once after a crash, for one more sync per commit.
+    /// Save what redb needs to skip its own repair after a crash, for one more sync
+    /// and a third less throughput. Pointless while `check_on_open` reads the file anyway.
     pub quick_repair: bool,
     /// Verify every page of the file when it is opened.
     pub check_on_open: bool,
@@ -62,7 +63,7 @@ impl Default for EmbeddedConfig {
     fn default() -> EmbeddedConfig {
         EmbeddedConfig {
             durability: Durability::Immediate,
-            quick_repair: true,
+            quick_repair: false,
             check_on_open: true,
             page_cache_bytes: 64 * 1024 * 1024,
             body_cache_bytes: 64 * 1024 * 1024,

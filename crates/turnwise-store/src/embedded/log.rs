@@ -57,17 +57,18 @@ pub(super) trait DurableLog: Send {
 /// Opens the file again after it ran out of room.
 pub(super) type Reopen = Box<dyn Fn() -> Result<Box<dyn StorageBackend>> + Send>;
 
-/// Names of redb tables are on disk: never rename one.
-fn definition(table: Table) -> TableDefinition<'static, u64, &'static [u8]> {
-    TableDefinition::new(match table {
-        Table::Message => "message",
-        Table::State => "state",
-        Table::Dedup => "dedup",
-        Table::Events => "events",
-        Table::Topic => "topic",
-        Table::Cursor => "cursor",
-        Table::Meta => "meta",
-    })
+/// All records are in one redb table, so that a commit writes along one tree.
+/// Its name is on disk: never change it.
+const RECORDS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("records");
+
+/// Keys stay below this power of two; the number of their table stands above.
+/// On disk: never change it.
+const KEY_BITS: u32 = 60;
+
+/// Where a record is in [`RECORDS`].
+fn place(table: Table, key: u64) -> u64 {
+    debug_assert!(key >> KEY_BITS == 0, "keys are sequence numbers, which have {KEY_BITS} bits");
+    (table as u64) << KEY_BITS | key
 }
 
 /// What redb is told.
@@ -96,22 +97,17 @@ impl RedbLog {
     ) -> Result<RedbLog> {
         let (database, trouble) = open_database(backend, settings, settings.check_on_open)?;
         let log = RedbLog { database: Some(database), trouble, reopen, settings, live_bytes: Cell::new(0) };
-        log.create_tables().map_err(|error| StoreError::Unavailable(format!("the store's file: {error}")))?;
+        log.create_table().map_err(|error| StoreError::Unavailable(format!("the store's file: {error}")))?;
         Ok(log)
     }
 
-    fn create_tables(&self) -> std::result::Result<(), redb::Error> {
-        let reader = self.begin_read()?;
-        let exist = reader.list_tables()?.count() >= super::record::TABLES.len();
-        drop(reader);
-        if exist {
+    fn create_table(&self) -> std::result::Result<(), redb::Error> {
+        if self.begin_read()?.list_tables()?.next().is_some() {
             return Ok(());
         }
         let mut transaction = self.database()?.begin_write()?;
         transaction.set_quick_repair(self.settings.quick_repair);
-        for table in super::record::TABLES {
-            transaction.open_table(definition(table))?;
-        }
+        transaction.open_table(RECORDS)?;
         transaction.commit()?;
         Ok(())
     }
@@ -133,10 +129,10 @@ impl RedbLog {
         let mut grown = 0;
         let mut failed = None;
         {
-            let mut open = None;
+            let mut records = transaction.open_table(RECORDS)?;
             batch(&mut |write| {
                 if failed.is_none() {
-                    failed = apply(&transaction, &mut open, &write, &mut grown).err();
+                    failed = apply(&mut records, &write, &mut grown).err();
                 }
             });
         }
@@ -158,29 +154,19 @@ impl RedbLog {
     }
 }
 
-type OpenTable<'t> = (Table, redb::Table<'t, u64, &'static [u8]>);
-
-fn apply<'t>(
-    transaction: &'t redb::WriteTransaction,
-    open: &mut Option<OpenTable<'t>>,
+fn apply(
+    records: &mut redb::Table<'_, u64, &'static [u8]>,
     write: &Write<'_>,
     grown: &mut i64,
 ) -> std::result::Result<(), redb::Error> {
-    let (Write::Put(table, ..) | Write::Delete(table, _)) = *write;
-    if open.as_ref().is_none_or(|(name, _)| *name != table) {
-        // redb lets a table be open once at a time.
-        *open = None;
-        *open = Some((table, transaction.open_table(definition(table))?));
-    }
-    let Some((_, open)) = open else { return Ok(()) };
     let length = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
     match *write {
-        Write::Put(_, key, record) => {
-            let before = open.insert(key, record)?;
+        Write::Put(table, key, record) => {
+            let before = records.insert(place(table, key), record)?;
             *grown += length(record.len()) - before.map_or(0, |guard| length(guard.value().len()));
         }
-        Write::Delete(_, key) => {
-            *grown -= open.remove(key)?.map_or(0, |guard| length(guard.value().len()));
+        Write::Delete(table, key) => {
+            *grown -= records.remove(place(table, key))?.map_or(0, |guard| length(guard.value().len()));
         }
     }
     Ok(())
@@ -229,15 +215,22 @@ impl DurableLog for RedbLog {
         let reader = self.begin_read().map_err(unreadable)?;
         let mut tables = Vec::new();
         self.live_bytes.set(0);
+        let records = reader.open_table(RECORDS).map_err(unreadable)?;
         for table in super::record::TABLES {
-            let open = reader.open_table(definition(table)).map_err(unreadable)?;
-            let rows = open.range::<u64>(..).map_err(unreadable)?;
+            let rows =
+                records.range(place(table, 0)..place(table, 0) + (1 << KEY_BITS)).map_err(unreadable)?;
             tables.push(rows.map(move |row| {
-                let (key, record) = row.map_err(unreadable)?;
+                let (place, record) = row.map_err(unreadable)?;
                 let record = Bytes::copy_from_slice(record.value());
                 self.live_bytes.set(self.live_bytes.get().saturating_add(record.len() as u64));
-                Ok((table, key.value(), record))
+                Ok((table, place.value() & ((1 << KEY_BITS) - 1), record))
             }));
+        }
+        let beyond = place(Table::Meta, 0) + (1 << KEY_BITS);
+        if records.range(beyond..).map_err(unreadable)?.next().is_some() {
+            return Err(StoreError::Corrupt(
+                "the store's file holds records of a table this release does not know".into(),
+            ));
         }
         // The transaction lives as long as the iterator, so that pages stay.
         Ok(Box::new(tables.into_iter().flatten().inspect(move |_| {
@@ -247,8 +240,8 @@ impl DurableLog for RedbLog {
 
     fn read(&self, table: Table, key: u64) -> Result<Option<Bytes>> {
         let reader = self.begin_read().map_err(unreadable)?;
-        let open = reader.open_table(definition(table)).map_err(unreadable)?;
-        let record = open.get(key).map_err(unreadable)?;
+        let records = reader.open_table(RECORDS).map_err(unreadable)?;
+        let record = records.get(place(table, key)).map_err(unreadable)?;
         Ok(record.map(|record| Bytes::copy_from_slice(record.value())))
     }
 

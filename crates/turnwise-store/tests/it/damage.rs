@@ -79,7 +79,7 @@ fn flipped_bits_anywhere_are_refused_or_harmless() {
 #[test]
 fn a_record_of_a_later_version_is_refused() {
     let (folder, _) = filled();
-    let table = redb::TableDefinition::<u64, &[u8]>::new("message");
+    let table = redb::TableDefinition::<u64, &[u8]>::new("records");
     let database = redb::Database::open(folder.path().join(FILE)).unwrap();
     let transaction = database.begin_write().unwrap();
     {

@@ -76,22 +76,28 @@ async fn answer(request: Request<Incoming>, epoch: Instant) -> Result<Response<E
 pub(crate) struct StreamTimes {
     /// From the request to the first event.
     pub(crate) first: Histogram<u64>,
+    /// From the agent to the reader, the first event.
+    pub(crate) first_way: Histogram<u64>,
     /// From the agent to the reader, every event.
     pub(crate) event: Histogram<u64>,
 }
 
 impl StreamTimes {
     fn new() -> StreamTimes {
-        StreamTimes { first: histogram(), event: histogram() }
+        StreamTimes { first: histogram(), first_way: histogram(), event: histogram() }
     }
 
-    /// Takes one event in; answers whether it carried a time.
-    fn take(&mut self, event: &SseEvent, epoch: Instant) -> bool {
+    /// Takes one event in, of a request sent at `started` if it may be the first.
+    fn take(&mut self, event: &SseEvent, epoch: Instant, started: &mut Option<Instant>) {
         let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
-        let Some(left) = data.get("left_us").and_then(Value::as_u64) else { return false };
+        let Some(left) = data.get("left_us").and_then(Value::as_u64) else { return };
         let now = u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        note(&mut self.event, Duration::from_micros(now.saturating_sub(left)));
-        true
+        let way = Duration::from_micros(now.saturating_sub(left));
+        note(&mut self.event, way);
+        if let Some(started) = started.take() {
+            note(&mut self.first, started.elapsed());
+            note(&mut self.first_way, way);
+        }
     }
 }
 
@@ -101,14 +107,11 @@ pub(crate) async fn direct(url: &str, until: Instant, epoch: Instant) -> Result<
     let body = serde_json::json!({"client_id": "bench", "user_id": "u", "message": text(), "org": "bench"})
         .to_string();
     while Instant::now() < until {
-        let started = Instant::now();
-        let mut is_first = true;
+        let mut started = Some(Instant::now());
         let opened = Conn::new(url).sse(Method::POST, "/api/v1/chat/stream", &[], body.clone().into()).await;
         let mut reader = opened.map_err(|error| broken(&error))?;
         while let Some(event) = reader.next_within(PATIENCE).await.map_err(|error| broken(&error))? {
-            if times.take(&event, epoch) && std::mem::take(&mut is_first) {
-                note(&mut times.first, started.elapsed());
-            }
+            times.take(&event, epoch, &mut started);
         }
     }
     Ok(times)
@@ -122,17 +125,14 @@ pub(crate) async fn through(server: &Server, until: Instant, epoch: Instant) -> 
     let message =
         Message { org: "bench", user: "stream", client: "bench", text: &text, client_message_id: None };
     while Instant::now() < until {
-        let started = Instant::now();
-        let mut is_first = true;
+        let mut started = Some(Instant::now());
         let id = server.submit(&mut conn, &message, Duration::ZERO).await?;
         let mut reader = server.follow(message.user, &id, Duration::ZERO);
         while let Some(event) = reader.next().await? {
             if event.event == "error" {
                 return Err(Failure::new(Exit::Failure, "a streamed turn failed", event.data));
             }
-            if times.take(&event, epoch) && std::mem::take(&mut is_first) {
-                note(&mut times.first, started.elapsed());
-            }
+            times.take(&event, epoch, &mut started);
         }
     }
     Ok(times)
