@@ -1,6 +1,7 @@
 //! Runs what the README tells newcomers to type: every block marked
 //! `<!-- run: KIND, shows: TEXT -->`, against a real server with the fake agent
-//! and with each agent of `examples/`.
+//! and with each agent of `examples/`. The pair of commands at the top is marked
+//! `serve` and `send`: the one starts the server, what the other prints is compared.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -15,6 +16,8 @@ const WRITTEN: &str = "127.0.0.1:8000";
 const START_TRIES_MAX: u32 = 300;
 /// Between two tries.
 const START_PAUSE: Duration = Duration::from_millis(100);
+/// How the README's commands call the program.
+const CALLED: &str = "$ cargo run --release -- ";
 /// How long one block may run.
 const BLOCK_SECONDS_MAX: &str = "60";
 
@@ -36,6 +39,8 @@ pub fn run(root: &Path, turnwise: &Path) -> Result<()> {
     let text = fs::read_to_string(root.join("README.md")).context("reading README.md")?;
     let blocks = blocks(&text)?;
     ensure!(!blocks.is_empty(), "README.md marks no block as runnable");
+    let (pair, blocks): (Vec<_>, Vec<_>) = blocks.into_iter().partition(is_of_pair);
+    run_pair(&pair, &turnwise)?;
     run_all(&blocks, &turnwise, "the fake agent", None)?;
     for (program, file) in [("python3", "agent.py"), ("node", "agent.mjs")] {
         let port = free_port()?;
@@ -46,6 +51,49 @@ pub fn run(root: &Path, turnwise: &Path) -> Result<()> {
         run_all(&blocks, &turnwise, file, Some(port))?;
     }
     Ok(())
+}
+
+fn is_of_pair(block: &Block) -> bool {
+    matches!(block.kind.as_str(), "serve" | "send")
+}
+
+/// Starts the server as the README says, sends as it says, and compares what is printed after the id.
+fn run_pair(pair: &[Block], turnwise: &Path) -> Result<()> {
+    let [serve, send] = pair else { bail!("README.md marks one block `serve` and one `send`") };
+    ensure!((serve.kind.as_str(), send.kind.as_str()) == ("serve", "send"), "first `serve`, then `send`");
+    let port = free_port()?;
+    let scratch = Scratch::new(port)?;
+    let shell = |line: &str, more: &str| {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("exec \"$TURNWISE\" {line} {more}")]);
+        command.env("TURNWISE", turnwise).env("PORT", port.to_string()).current_dir(&scratch.0);
+        command
+    };
+    let (line, _) = called(serve)?;
+    let _server = Running::start(&mut shell(line, ""), port).context("the serve block")?;
+    let (line, expected) = called(send)?;
+    let url = format!("--timeout {BLOCK_SECONDS_MAX} --url http://127.0.0.1:{port} 2>&1");
+    let output = shell(line, &url).stdin(Stdio::null()).output()?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "the send block ended with {}:\n{shown}", output.status);
+    ensure!(
+        after_id(&shown) == after_id(expected) && expected.contains(&send.shows),
+        "the send block printed:\n{shown}\ninstead of, apart from the id:\n{expected}"
+    );
+    println!("readme: serve and send: ok");
+    Ok(())
+}
+
+/// The arguments of a block's command, and what stands below it.
+fn called(block: &Block) -> Result<(&str, &str)> {
+    let (command, shown) = block.text.split_once('\n').context("a block has a line")?;
+    let line = command.strip_prefix(CALLED).with_context(|| format!("a command begins with `{CALLED}`"))?;
+    Ok((line, shown))
+}
+
+/// The lines below the first one, without the spaces at their ends, which nobody sees.
+fn after_id(shown: &str) -> Vec<&str> {
+    shown.trim_end().lines().skip(1).map(str::trim_end).collect()
 }
 
 fn run_all(blocks: &[Block], turnwise: &Path, agent: &str, agent_port: Option<u16>) -> Result<()> {
@@ -149,7 +197,15 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, blocks};
+    use super::{Block, after_id, blocks, called};
+
+    #[test]
+    fn a_command_is_told_from_what_it_prints() {
+        let text = "$ cargo run --release -- send \"hi\"\n7-1\nprocessing\nhi\n";
+        let block = Block { kind: "send".to_owned(), shows: "hi".to_owned(), text: text.to_owned() };
+        let (line, shown) = called(&block).expect("it is a call");
+        assert_eq!((line, after_id(shown)), ("send \"hi\"", vec!["processing", "hi"]));
+    }
 
     #[test]
     fn marked_blocks_are_found() {

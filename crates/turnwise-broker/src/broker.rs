@@ -2,10 +2,10 @@
 
 use crate::claim::Ring;
 use crate::config::BrokerConfig;
+use crate::counters::{Counters, Groups};
 use crate::lease::Running;
 use crate::local::Local;
 use crate::orgs::Orgs;
-use crate::status::{Counters, Groups};
 use std::sync::Arc;
 use turnwise_core::{Kind, MessageId, Name, QueueName, Store, StoreError, Timestamp, TopicName};
 
@@ -58,6 +58,12 @@ impl Broker {
             counters: Counters::default(),
             groups: Groups::default(),
         })))
+    }
+
+    /// The time, by the clock it shares with the store.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.now()
     }
 
     /// The settings it was started with.

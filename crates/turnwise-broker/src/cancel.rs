@@ -34,7 +34,6 @@ impl Broker {
             let (org, info) = match self.find(orgs, id).await? {
                 None => return Ok(Cancel::NotFound),
                 Some((_, Found::Over(terminal))) => return Ok(Cancel::Over(terminal.state)),
-                Some((_, Found::Dead(_))) => return Ok(Cancel::Over(TurnState::Failed)),
                 Some((org, Found::Live(info))) => (org, info),
             };
             match info.stage {
@@ -63,7 +62,8 @@ impl Broker {
         }
     }
 
-    /// `None` when the turn has moved meanwhile.
+    /// `None` when the turn has moved meanwhile. One that failed since it was
+    /// looked up is a dead letter, which the store does not remove with effects.
     async fn cancel_waiting(&self, org: &str, info: &MessageInfo) -> Result<Option<Cancel>, BrokerError> {
         let inner = &self.0;
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
@@ -86,22 +86,13 @@ impl Broker {
         if one(answers)?? != Removed::Done {
             return Ok(None);
         }
-        // It may have failed since it was looked up, and been removed as a dead
-        // letter: then it had its last word before ours, and that one counts.
-        let end = match self.terminal(&topic).await? {
-            Some(first) => first.end(),
-            None => TurnEnd { state: TurnState::Cancelled, answer: None, error: None, finished_at: now },
-        };
-        let state = end.state;
-        inner.local.ended(info.id, || end);
+        let end = TurnEnd { state: TurnState::Cancelled, answer: None, error: None, finished_at: now };
+        let counted = inner.local.ended(info.id, || end);
         if let Some(key) = info.key.clone() {
-            inner.counters.maybe_idle(org, key);
+            inner.counters.ended(org, key, counted);
         }
         inner.counters.one_more_ended();
         inner.ring.mark(org);
-        Ok(Some(match state {
-            TurnState::Cancelled => Cancel::Cancelled,
-            over => Cancel::Over(over),
-        }))
+        Ok(Some(Cancel::Cancelled))
     }
 }

@@ -239,7 +239,7 @@ impl Broker {
             lease,
         };
         if let Some(key) = &turn.key {
-            inner.counters.active(org, key.clone());
+            inner.counters.claimed(org, key.clone());
         }
         let lapsed = (turn.attempt - 1).saturating_sub(earlier.busy_retries);
         if lapsed >= inner.config.turn_attempts_max && !turn.interrupted {

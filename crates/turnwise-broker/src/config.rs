@@ -1,5 +1,6 @@
 //! Settings of the broker. Parsing and defaults shown to users live in the binary.
 
+use crate::limits;
 use std::time::Duration;
 
 /// How turns are kept, leased and given up on.
@@ -16,6 +17,10 @@ pub struct BrokerConfig {
     pub retention: Duration,
     /// Ended turns kept at most; the oldest are dropped first.
     pub retained_turns_max: u64,
+    /// Orgs known at most: a new one is refused then.
+    pub orgs_max: usize,
+    /// Orgs one question about a user's queues may go through.
+    pub orgs_asked_max: usize,
     /// How long a turn may wait for an agent that says it is busy.
     pub retry_after_total_max: Duration,
     /// How often the store is asked when no wake-up comes.
@@ -30,6 +35,8 @@ impl Default for BrokerConfig {
             depth_max: 50,
             retention: Duration::from_secs(24 * 3600),
             retained_turns_max: 1_000_000,
+            orgs_max: limits::ORGS_MAX,
+            orgs_asked_max: limits::ORGS_ASKED_MAX,
             retry_after_total_max: Duration::from_secs(600),
             poll_interval: Duration::from_secs(1),
         }

@@ -15,6 +15,18 @@ pub enum BrokerError {
         /// The limit.
         depth_max: u32,
     },
+    /// The org is new, and as many as may be are known; nothing was stored.
+    #[error("{orgs_max} orgs are known and no more are taken")]
+    OrgsFull {
+        /// The limit.
+        orgs_max: usize,
+    },
+    /// More orgs would have to be asked than one question may: name one.
+    #[error("more than {orgs_asked_max} orgs would have to be asked")]
+    TooManyOrgs {
+        /// The limit.
+        orgs_asked_max: usize,
+    },
     /// The client message id was used for this turn with other content.
     #[error("the client message id was used before with other content")]
     DedupConflict(MessageId),

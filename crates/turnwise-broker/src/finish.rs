@@ -76,7 +76,8 @@ impl Broker {
     fn tell_appended(&self, turn: &Turn, batch: Vec<NewEvent>, positions: &[Position]) {
         let Some(epoch) = positions.first().map(|position| position.epoch) else { return };
         let appended_at = self.0.now();
-        self.0.local.appended(turn.id, || {
+        let bytes = batch.iter().map(|event| event.data.len() + event.event_type.len()).sum();
+        self.0.local.appended(turn.id, bytes, || {
             let events = batch.into_iter().zip(positions).map(|(event, position)| Event {
                 offset: position.offset,
                 event_type: event.event_type,
@@ -276,10 +277,10 @@ impl Broker {
     fn settled(&self, turn: &Turn, end: Option<TurnEnd>) {
         let inner = &self.0;
         if let Some(end) = end {
-            inner.local.ended(turn.id, || end);
+            let counted = inner.local.ended(turn.id, || end);
             inner.counters.one_more_ended();
             if let Some(key) = &turn.key {
-                inner.counters.maybe_idle(&turn.org, key.clone());
+                inner.counters.ended(&turn.org, key.clone(), counted);
             }
         }
         inner.ring.mark(&turn.org);

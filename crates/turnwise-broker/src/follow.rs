@@ -154,9 +154,7 @@ impl Broker {
             return Ok(None);
         };
         let (owner, key) = match found {
-            Found::Live(info) | Found::Dead(info) => {
-                (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key)
-            }
+            Found::Live(info) => (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key),
             Found::Over(terminal) => (terminal.record.user, None),
         };
         Ok((owner == user).then_some((org, key)))
@@ -336,7 +334,7 @@ impl Follower {
             signal = self.listener.next() => match signal {
                 Signal::Leased => self.processing(),
                 Signal::Appended(appended) => self.take(&appended)?,
-                Signal::Ended(_) => self.caught_up = false,
+                Signal::News | Signal::Ended(_) => self.caught_up = false,
             },
             hint = next_hint(hints) => {
                 self.caught_up = false;

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Known orgs read at start per page.
 pub(crate) const ORGS_PAGE: u32 = 1_000;
+/// Orgs one store knows unless configured; they are never forgotten.
+pub(crate) const ORGS_MAX: usize = 100_000;
+/// Orgs one question about a user's queues may go through.
+pub(crate) const ORGS_ASKED_MAX: usize = 1_000;
 /// Events read from a reply topic at a time.
 pub(crate) const EVENTS_PAGE: u32 = 256;
 /// Queues listed at a time when the store is asked without a hint.
@@ -14,6 +18,8 @@ pub(crate) const FRESH_MAX: usize = 65_536;
 pub(crate) const OVER_MAX: usize = 4_096;
 /// Signals a slow listener may fall behind; it then asks the store.
 pub(crate) const SIGNALS_KEPT: usize = 8;
+/// Bytes of events handed to listeners in one signal; they read more from the store.
+pub(crate) const HANDED_OVER_BYTES_MAX: usize = 64 * 1024;
 /// Places worth telling a waiting reader about.
 pub(crate) const POSITION_PLACES_MAX: u64 = 100;
 /// Text put together for a turn without a whole answer.
@@ -44,7 +50,11 @@ pub(crate) const SWEEP_LIMIT: u32 = 1_000;
 pub(crate) const SWEEPS_IN_A_ROW_MAX: u32 = 100;
 /// Topics listed or dropped at a time.
 pub(crate) const TOPICS_PAGE: u32 = 1_000;
-/// Dead letters looked at per org and round.
-pub(crate) const DEAD_PAGE: u32 = 32;
+/// Turns looked at at a time when conversations are counted after a start. Few: a page brings their requests along.
+pub(crate) const RECOUNT_PAGE: u32 = 16;
+/// Such pages in one round of the sweeper.
+pub(crate) const RECOUNT_PAGES_A_ROUND: u32 = 500;
+/// Dead letters looked at at a time. Few, for the same reason.
+pub(crate) const DEAD_PAGE: u32 = 8;
 /// How often retention is enforced.
 pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_secs(60);

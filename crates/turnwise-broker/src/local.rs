@@ -1,7 +1,7 @@
 //! Handing news of turns over inside this node. A convenience: whoever misses
 //! a signal finds the same in the store, a poll later.
 
-use crate::limits::{FRESH_MAX, OVER_MAX, SIGNALS_KEPT};
+use crate::limits::{FRESH_MAX, HANDED_OVER_BYTES_MAX, OVER_MAX, SIGNALS_KEPT};
 use crate::turn::TurnEnd;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +16,8 @@ pub(crate) enum Signal {
     Leased,
     /// Events of its answer are stored.
     Appended(Arc<Appended>),
+    /// The same, but they are too long to keep for listeners: the store has them.
+    News,
     /// It is over.
     Ended(Arc<TurnEnd>),
 }
@@ -56,12 +58,14 @@ impl Default for Local {
 }
 
 impl Local {
-    /// Notes a turn this node has just stored.
-    pub(crate) fn accepted(&self, id: MessageId, fresh: Fresh) {
+    /// Notes a turn this node has just stored; false if it is over already.
+    pub(crate) fn accepted(&self, id: MessageId, fresh: Fresh) -> bool {
         let mut state = self.0.lock();
-        if state.over.remove(&id).is_none() {
-            state.fresh.insert(id, Arc::new(fresh));
+        if state.over.remove(&id).is_some() {
+            return false;
         }
+        state.fresh.insert(id, Arc::new(fresh));
+        true
     }
 
     /// What is known of a turn that was accepted here and is surely not long over.
@@ -73,9 +77,13 @@ impl Local {
         self.tell(id, || Signal::Leased);
     }
 
-    /// Events of the turn were stored in one step. They are only made if somebody listens.
-    pub(crate) fn appended(&self, id: MessageId, appended: impl FnOnce() -> Appended) {
-        self.tell(id, || Signal::Appended(Arc::new(appended())));
+    /// Events of the turn with so many bytes were stored in one step. They are
+    /// only made if somebody listens, and only handed over if they are short.
+    pub(crate) fn appended(&self, id: MessageId, bytes: usize, appended: impl FnOnce() -> Appended) {
+        self.tell(id, || match bytes {
+            short if short <= HANDED_OVER_BYTES_MAX => Signal::Appended(Arc::new(appended())),
+            _ => Signal::News,
+        });
     }
 
     fn tell(&self, id: MessageId, signal: impl FnOnce() -> Signal) {
@@ -84,14 +92,17 @@ impl Local {
         }
     }
 
-    pub(crate) fn ended(&self, id: MessageId, end: impl FnOnce() -> TurnEnd) {
+    /// Tells those who listen; whether the turn was known as accepted here.
+    pub(crate) fn ended(&self, id: MessageId, end: impl FnOnce() -> TurnEnd) -> bool {
         let mut state = self.0.lock();
-        if state.fresh.remove(&id).is_none() {
+        let accepted_here = state.fresh.remove(&id).is_some();
+        if !accepted_here {
             state.over.insert(id, ());
         }
         if let Some(listeners) = state.listeners.get(&id) {
             let _nobody_left = listeners.send(Signal::Ended(Arc::new(end())));
         }
+        accepted_here
     }
 
     /// Listens to a turn; also whether it surely had not ended on this node
@@ -196,6 +207,18 @@ mod tests {
         assert!(local.listen(late).1);
         local.ended(late, end);
         assert!(!local.listen(late).1);
+    }
+
+    #[tokio::test]
+    async fn long_events_are_not_kept_for_listeners() {
+        let local = Local::default();
+        let id = MessageId::new(1, 1);
+        let mut listener = local.listen(id).0;
+        let none = || Appended { epoch: Epoch(1), events: Vec::new() };
+        local.appended(id, HANDED_OVER_BYTES_MAX, none);
+        local.appended(id, HANDED_OVER_BYTES_MAX + 1, || unreachable!("not even made"));
+        assert!(matches!(listener.next().await, Signal::Appended(_)));
+        assert!(matches!(listener.next().await, Signal::News));
     }
 
     #[test]

@@ -89,10 +89,23 @@ impl Orgs {
         }
     }
 
-    /// Makes sure a lookup without an org will find this one.
-    pub(crate) async fn remember(&self, store: &dyn Store, org: &str) -> Result<(), StoreError> {
-        if self.known.lock().names.contains(org) {
-            return Ok(());
+    /// Makes sure a lookup without an org will find this one. False, and nothing
+    /// stored, when it is new and `orgs_max` are known.
+    pub(crate) async fn remember(
+        &self,
+        store: &dyn Store,
+        org: &str,
+        orgs_max: usize,
+    ) -> Result<bool, StoreError> {
+        let known = {
+            let known = self.known.lock();
+            if known.names.contains(org) {
+                return Ok(true);
+            }
+            known.names.len()
+        };
+        if known >= orgs_max {
+            return Ok(false);
         }
         let event = NewEvent {
             topic: self.topic.clone(),
@@ -105,7 +118,15 @@ impl Orgs {
             answer?;
         }
         self.known.lock().add(org);
-        Ok(())
+        Ok(true)
+    }
+
+    /// How many orgs are in scope.
+    pub(crate) fn count(&self, scope: &OrgScope) -> usize {
+        match scope {
+            OrgScope::All => self.known.lock().names.len(),
+            OrgScope::These(orgs) => orgs.len(),
+        }
     }
 
     /// Orgs in scope that may hold this id.

@@ -4,17 +4,15 @@ use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::conversation::Conversation;
 use crate::error::BrokerError;
 use crate::follow::StreamPosition;
-use crate::limits::{CONVERSATIONS_LISTED_MAX, EVENTS_PAGE, GROUPS_MAX, PARTIAL_BYTES_MAX};
+use crate::limits::{CONVERSATIONS_LISTED_MAX, EVENTS_PAGE, PARTIAL_BYTES_MAX};
 use crate::orgs::OrgScope;
 use crate::record::{Stored, Terminal, TurnHeaders, kind_of};
 use crate::turn::{TurnState, TurnView};
-use crate::wait::{Found, end_of_dead};
-use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::wait::Found;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use turnwise_core::{
-    LaneStatus, MessageId, MessageInfo, OrderingKey, Read, ReadFrom, Stage, StoreError, Timestamp, TopicName,
+    LaneStatus, MessageId, MessageInfo, Read, ReadFrom, Stage, StoreError, Timestamp, TopicName,
 };
 
 /// One conversation that holds turns.
@@ -70,7 +68,6 @@ impl Broker {
             None => Ok(None),
             Some((org, Found::Live(info))) => self.view_live(org, &info).await.map(Some),
             Some((org, Found::Over(terminal))) => self.view_over(org, id, *terminal).await.map(Some),
-            Some((org, Found::Dead(info))) => Ok(Some(self.view_dead(org, &info))),
         }
     }
 
@@ -86,34 +83,23 @@ impl Broker {
             TurnState::Processing => self.partial(&reply_topic_of(&org, info.id)?).await?,
             _ => None,
         };
-        Ok(TurnView {
-            state,
-            position,
-            started_at: lease.map(|lease| lease.started_at),
-            partial,
-            ..self.view_dead(org, info)
-        })
-    }
-
-    fn view_dead(&self, org: String, info: &MessageInfo) -> TurnView {
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
-        let dead = info.stage == Stage::Dead;
-        TurnView {
+        Ok(TurnView {
             id: info.id,
             org,
             user: headers.user,
             client: headers.client,
-            state: TurnState::Failed,
-            position: None,
+            state,
+            position,
             attempts: info.attempt,
             accepted_at: headers.accepted_at,
-            started_at: None,
+            started_at: lease.map(|lease| lease.started_at),
             finished_at: None,
-            expires_at: headers.accepted_at.after(self.0.config.retention),
+            expires_at: headers.accepted_at.after(inner.config.retention),
             answer: None,
-            error: if dead { end_of_dead(info).error } else { None },
-            partial: None,
-        }
+            error: None,
+            partial,
+        })
     }
 
     async fn view_over(
@@ -187,14 +173,15 @@ impl Broker {
                     && after.0.epoch == self.0.store.epoch()
                     && after.0.offset >= terminal.offset
             }
-            Some((_, Found::Live(_) | Found::Dead(_))) | None => false,
+            Some((_, Found::Live(_))) | None => false,
         })
     }
 
     /// What a user has waiting, in one org or all of the scope; zeros when unknown.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer. `TooManyOrgs` when no org is named and
+    /// the scope has more than one question may go through.
     pub async fn queue(
         &self,
         orgs: &OrgScope,
@@ -202,6 +189,10 @@ impl Broker {
         org: Option<&str>,
     ) -> Result<QueueView, BrokerError> {
         let mut view = QueueView::default();
+        let orgs_asked_max = self.0.config.orgs_asked_max;
+        if org.is_none() && self.0.orgs.count(orgs) > orgs_asked_max {
+            return Err(BrokerError::TooManyOrgs { orgs_asked_max });
+        }
         let wanted = match org {
             Some(org) if orgs.contains(org) => vec![org.to_owned()],
             Some(_) => Vec::new(),
@@ -274,106 +265,5 @@ fn push_text(text: &mut String, data: &[u8]) {
             }
         }
         Err(_) => text.push_str(&plain),
-    }
-}
-
-/// A conversation over all orgs.
-pub(crate) type Lane = (String, OrderingKey);
-
-#[derive(Default)]
-pub(crate) struct Lanes {
-    pub(crate) active: HashSet<Lane>,
-    /// Active ones in which a turn has ended.
-    pub(crate) maybe_idle: HashSet<Lane>,
-}
-
-/// What `health` answers from.
-pub(crate) struct Counters {
-    pub(crate) store_ok: AtomicBool,
-    pub(crate) processing: AtomicU64,
-    pub(crate) lanes: Mutex<Lanes>,
-    /// Ended turns kept, at most: counted, and those that ended since.
-    pub(crate) ended_kept: AtomicU64,
-}
-
-impl Default for Counters {
-    fn default() -> Counters {
-        Counters {
-            store_ok: AtomicBool::new(true),
-            processing: AtomicU64::new(0),
-            lanes: Mutex::default(),
-            ended_kept: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Counters {
-    pub(crate) fn active(&self, org: &str, key: OrderingKey) {
-        self.lanes.lock().active.insert((org.to_owned(), key));
-    }
-
-    pub(crate) fn maybe_idle(&self, org: &str, key: OrderingKey) {
-        self.lanes.lock().maybe_idle.insert((org.to_owned(), key));
-    }
-
-    pub(crate) fn one_more_ended(&self) {
-        self.ended_kept.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Group conversations a user has turns in, as far as this node saw them.
-#[derive(Default)]
-pub(crate) struct Groups(Mutex<GroupState>);
-
-#[derive(Default)]
-struct GroupState {
-    by_user: HashMap<(String, String), BTreeSet<GroupName>>,
-    order: VecDeque<(String, String, GroupName)>,
-}
-
-type GroupName = (String, Option<String>);
-
-impl Groups {
-    pub(crate) fn note(&self, org: &str, user: &str, conversation: &Conversation) {
-        let Conversation::Group { chat, thread } = conversation else {
-            return;
-        };
-        let mut state = self.0.lock();
-        let name = (chat.clone(), thread.clone());
-        let owner = (org.to_owned(), user.to_owned());
-        if state.by_user.entry(owner.clone()).or_default().insert(name.clone()) {
-            state.order.push_back((owner.0, owner.1, name));
-        }
-        while state.order.len() > GROUPS_MAX {
-            if let Some((org, user, name)) = state.order.pop_front() {
-                state.remove((org, user), &name);
-            }
-        }
-    }
-
-    fn of(&self, org: &str, user: &str) -> Vec<Conversation> {
-        let state = self.0.lock();
-        let names = state.by_user.get(&(org.to_owned(), user.to_owned()));
-        let conversation =
-            |(chat, thread): &GroupName| Conversation::Group { chat: chat.clone(), thread: thread.clone() };
-        names.into_iter().flatten().take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
-    }
-
-    fn forget(&self, org: &str, user: &str, conversation: &Conversation) {
-        if let Conversation::Group { chat, thread } = conversation {
-            let name = (chat.clone(), thread.clone());
-            self.0.lock().remove((org.to_owned(), user.to_owned()), &name);
-        }
-    }
-}
-
-impl GroupState {
-    fn remove(&mut self, owner: (String, String), name: &GroupName) {
-        if let Some(names) = self.by_user.get_mut(&owner) {
-            names.remove(name);
-            if names.is_empty() {
-                self.by_user.remove(&owner);
-            }
-        }
     }
 }

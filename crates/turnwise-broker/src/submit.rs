@@ -65,11 +65,15 @@ impl Broker {
     /// same client message id answers the first turn's id and place.
     ///
     /// # Errors
-    /// `LaneFull` and `DedupConflict`: nothing was stored. After
+    /// `LaneFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
     /// [`StoreError::Unknown`] a repeat with a client message id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, BrokerError> {
         let inner = &self.0;
-        inner.orgs.remember(inner.store.as_ref(), &submission.org).await.map_err(surely_not_stored)?;
+        let orgs_max = inner.config.orgs_max;
+        let remembered = inner.orgs.remember(inner.store.as_ref(), &submission.org, orgs_max).await;
+        if !remembered.map_err(surely_not_stored)? {
+            return Err(BrokerError::OrgsFull { orgs_max });
+        }
         let accepted_at = inner.now();
         let message = self.message_of(&submission, accepted_at)?;
         let mut dedup_key = dedup_key_of(&submission);
@@ -170,8 +174,10 @@ impl Broker {
         let inner = &self.0;
         let key = submission.conversation.key();
         let (org, user) = (submission.org.clone(), submission.user.clone());
-        inner.local.accepted(id, Fresh { org, user, key: key.clone() });
-        inner.counters.active(&submission.org, key);
+        inner.counters.accepted(&submission.org, key.clone());
+        if !inner.local.accepted(id, Fresh { org, user, key: key.clone() }) {
+            inner.counters.ended(&submission.org, key, true);
+        }
         inner.groups.note(&submission.org, &submission.user, &submission.conversation);
         if !in_flight {
             inner.ring.mark(&submission.org);
@@ -206,7 +212,6 @@ impl Broker {
                 in_flight = lane.in_flight.is_some();
                 TurnHeaders::read(&info.headers, info.enqueued_at).accepted_at
             }
-            Found::Dead(info) => TurnHeaders::read(&info.headers, info.enqueued_at).accepted_at,
             Found::Over(terminal) => Timestamp(terminal.record.accepted_at),
         };
         Ok(Some(Submitted {
@@ -232,7 +237,7 @@ fn surely_not_stored(error: StoreError) -> StoreError {
 }
 
 /// What failed came after an earlier send of this turn was found.
-fn maybe_stored(error: BrokerError) -> BrokerError {
+pub(crate) fn maybe_stored(error: BrokerError) -> BrokerError {
     match error {
         BrokerError::Store(StoreError::Unavailable(why)) => BrokerError::Store(StoreError::Unknown(why)),
         other => other,

@@ -1,17 +1,20 @@
 //! Housekeeping: what only time brings, counters, and the limits on what is
 //! kept. Nothing waits for it to be correct.
 
-use crate::broker::{Broker, turns_queue};
+use crate::broker::{Broker, reply_topic_of, turns_queue};
+use crate::counters::Lane;
 use crate::limits::{
     DEAD_PAGE, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT, SWEEPS_IN_A_ROW_MAX, TOPICS_PAGE,
 };
 use crate::orgs::OrgScope;
-use std::collections::BinaryHeap;
+use crate::recount::Recount;
+use std::collections::{BTreeSet, BinaryHeap, HashSet};
 use std::sync::atomic::Ordering;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use turnwise_core::{
-    Kind, Name, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName, TopicPattern,
+    Kind, MessageInfo, Name, NameError, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName,
+    TopicPattern,
 };
 
 /// Dropping a little more than needed keeps the counting rare.
@@ -21,8 +24,9 @@ impl Broker {
     /// Runs the housekeeping until `shutdown`.
     pub async fn run_sweeper(&self, shutdown: CancellationToken) {
         let mut retention_at = None;
+        let mut recount = Recount::default();
         loop {
-            let round = self.sweep_round(&mut retention_at);
+            let round = self.sweep_round(&mut retention_at, &mut recount);
             let answer = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -40,12 +44,17 @@ impl Broker {
         }
     }
 
-    async fn sweep_round(&self, retention_at: &mut Option<Timestamp>) -> Result<(), StoreError> {
+    async fn sweep_round(
+        &self,
+        retention_at: &mut Option<Timestamp>,
+        recount: &mut Recount,
+    ) -> Result<(), StoreError> {
         for _round in 0..SWEEPS_IN_A_ROW_MAX {
             if self.0.store.sweep(SWEEP_LIMIT).await? == 0 {
                 break;
             }
         }
+        self.recount(recount).await?;
         self.refresh_counters().await?;
         let now = self.0.now();
         match *retention_at {
@@ -62,6 +71,8 @@ impl Broker {
         if self.0.counters.ended_kept.load(Ordering::Relaxed) > self.0.config.retained_turns_max {
             self.drop_oldest_answers().await?;
         }
+        // Last: would new work be taken? A store without room says no.
+        self.0.store.enqueue(Vec::new()).await?;
         Ok(())
     }
 
@@ -82,13 +93,30 @@ impl Broker {
             }
         }
         inner.counters.processing.store(processing, Ordering::Relaxed);
-        let suspects = std::mem::take(&mut inner.counters.lanes.lock().maybe_idle);
-        // With nothing held every conversation is idle, also one that a sweep ended.
-        let suspects = if held == 0 { inner.counters.lanes.lock().active.clone() } else { suspects };
-        for lane in suspects {
-            let queue = turns_queue(&lane.0).map_err(|error| StoreError::Invalid(error.to_string()))?;
-            if inner.store.lane(&queue, &lane.1, None).await?.length == 0 {
-                inner.counters.lanes.lock().active.remove(&lane);
+        self.look_at_suspects(held == 0).await
+    }
+
+    /// Finds out which conversations are idle by now.
+    async fn look_at_suspects(&self, all_are_idle: bool) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let mut suspects: Vec<Lane> = {
+            let mut lanes = inner.counters.lanes.lock();
+            let marked = std::mem::take(&mut lanes.maybe_idle);
+            // With nothing held every conversation is idle, also one that a sweep ended.
+            if all_are_idle { lanes.active.keys().cloned().collect() } else { marked.into_iter().collect() }
+        };
+        while let Some(lane) = suspects.pop() {
+            let queue = turns_queue(&lane.0).map_err(invalid)?;
+            match inner.store.lane(&queue, &lane.1, None).await {
+                Ok(status) if status.length == 0 => {
+                    inner.counters.lanes.lock().active.remove(&lane);
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    suspects.push(lane);
+                    inner.counters.lanes.lock().maybe_idle.extend(suspects);
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -97,8 +125,7 @@ impl Broker {
     /// Every page of ended turns' topics, in no order.
     async fn each_ended(&self, mut each: impl FnMut(&TopicInfo, Timestamp)) -> Result<(), StoreError> {
         for org in self.0.orgs.all(&OrgScope::All) {
-            let all =
-                Name::new(&org, Kind::Reply, ">").map_err(|error| StoreError::Invalid(error.to_string()))?;
+            let all = Name::new(&org, Kind::Reply, ">").map_err(invalid)?;
             let pattern = TopicPattern(all);
             let mut after: Option<TopicName> = None;
             loop {
@@ -142,6 +169,7 @@ impl Broker {
         })
         .await?;
         let names: Vec<TopicName> = oldest.into_iter().map(|(_, topic)| topic).collect();
+        self.drop_dead_letters_of(&names).await?;
         let mut dropped = 0;
         for page in names.chunks(TOPICS_PAGE as usize) {
             dropped += u64::from(self.0.store.drop_topics(page.to_vec()).await?);
@@ -151,30 +179,75 @@ impl Broker {
         Ok(())
     }
 
-    /// A dead letter outlives its events by nothing worth keeping.
-    async fn forget_old_dead_letters(&self, now: Timestamp) -> Result<(), StoreError> {
-        let age = self.0.config.retention * 2;
-        for org in self.0.orgs.all(&OrgScope::All) {
-            let queue = turns_queue(&org).map_err(|error| StoreError::Invalid(error.to_string()))?;
-            if self.0.store.depth(&queue).await?.dead == 0 {
-                continue;
-            }
+    /// Removes the dead letters whose events are about to go. Before these, so
+    /// that what a crash leaves in between is found again.
+    async fn drop_dead_letters_of(&self, topics: &[TopicName]) -> Result<(), StoreError> {
+        let going: HashSet<&TopicName> = topics.iter().collect();
+        let orgs: BTreeSet<&str> = topics.iter().map(TopicName::org).collect();
+        for org in orgs {
+            let queue = turns_queue(org).map_err(invalid)?;
+            let mut after = None;
             loop {
-                let page = self.0.store.list(&queue, Stage::Dead, None, DEAD_PAGE).await?;
-                let old: Vec<_> = page
-                    .iter()
-                    .filter(|info| now.since(info.enqueued_at) > age)
-                    .map(|info| (info.id, Vec::new()))
-                    .collect();
-                let more = old.len() == DEAD_PAGE as usize;
+                let page = self.0.store.list(&queue, Stage::Dead, after, DEAD_PAGE).await?;
+                let mut old = Vec::new();
+                for info in &page {
+                    if going.contains(&reply_topic_of(org, info.id).map_err(invalid)?) {
+                        old.push((info.id, Vec::new()));
+                    }
+                }
                 if !old.is_empty() {
                     self.0.store.remove(&queue, old).await?;
                 }
-                if !more {
-                    break;
+                match page.last() {
+                    Some(last) if page.len() >= DEAD_PAGE as usize => after = Some(last.id),
+                    _ => break,
                 }
             }
         }
         Ok(())
     }
+
+    /// The store drops the events of a turn by itself when their time is over;
+    /// the dead letter goes after them. Without them nobody sees it any more.
+    async fn forget_old_dead_letters(&self, now: Timestamp) -> Result<(), StoreError> {
+        for org in self.0.orgs.all(&OrgScope::All) {
+            let queue = turns_queue(&org).map_err(invalid)?;
+            if self.0.store.depth(&queue).await?.dead > 0 {
+                self.forget_dead_letters_in(&org, &queue, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget_dead_letters_in(
+        &self,
+        org: &str,
+        queue: &QueueName,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.0.store.list(queue, Stage::Dead, after, DEAD_PAGE).await?;
+            let mut old = Vec::new();
+            let is_old = |info: &MessageInfo| now.since(info.enqueued_at) > self.0.config.retention;
+            for info in page.iter().filter(|info| is_old(info)) {
+                let topic = reply_topic_of(org, info.id).map_err(invalid)?;
+                if self.terminal(&topic).await?.is_none() {
+                    old.push((info.id, Vec::new()));
+                }
+            }
+            if !old.is_empty() {
+                self.0.store.remove(queue, old).await?;
+            }
+            // They come by age: behind a young one there are only younger ones.
+            match page.last() {
+                Some(last) if is_old(last) && page.len() >= DEAD_PAGE as usize => after = Some(last.id),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+fn invalid(error: NameError) -> StoreError {
+    StoreError::Invalid(error.to_string())
 }

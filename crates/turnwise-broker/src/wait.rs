@@ -6,18 +6,14 @@ use crate::limits::EVENTS_PAGE;
 use crate::local::Signal;
 use crate::orgs::OrgScope;
 use crate::record::Terminal;
-use crate::submit::one;
-use crate::turn::{TurnEnd, TurnError, TurnState};
+use crate::submit::{maybe_stored, one};
+use crate::turn::TurnEnd;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::time::sleep;
 use turnwise_core::{
     MessageId, MessageInfo, Offset, Position, Read, ReadFrom, Stage, StoreError, TopicFilter, TopicName,
 };
-
-/// Events read to find the last one: it and the answer before it, and some
-/// room for those appended meanwhile.
-const TAIL_PAGE: u32 = 32;
 
 /// What the store has of a turn.
 #[derive(Debug)]
@@ -26,27 +22,23 @@ pub(crate) enum Found {
     Live(Box<MessageInfo>),
     /// Ended, with its last word.
     Over(Box<Terminal>),
-    /// Given up on; its events are gone.
-    Dead(Box<MessageInfo>),
 }
 
 impl Broker {
     /// Looks at the queue first: a turn leaves it in the step that stores its
-    /// last word, so a turn in neither place is gone.
+    /// last word, so a turn in neither place is gone. So is a dead letter whose
+    /// last word was dropped (C6).
     pub(crate) async fn lookup(&self, org: &str, id: MessageId) -> Result<Option<Found>, BrokerError> {
         let store = &self.0.store;
         let info = one(store.get(&turns_queue(org)?, vec![id]).await?)?;
-        if let Some(info) = &info
+        if let Some(info) = info
             && info.stage != Stage::Dead
         {
-            return Ok(Some(Found::Live(Box::new(info.clone()))));
+            return Ok(Some(Found::Live(Box::new(info))));
         }
         let terminal = self.terminal(&reply_topic_of(org, id)?).await?;
-        match (terminal.filter(|terminal| terminal.is_of(id)), info) {
-            (Some(terminal), _) => Ok(Some(Found::Over(Box::new(terminal)))),
-            (None, Some(info)) => Ok(Some(Found::Dead(Box::new(info)))),
-            (None, None) => Ok(None),
-        }
+        let own = terminal.filter(|terminal| terminal.is_of(id));
+        Ok(own.map(|terminal| Found::Over(Box::new(terminal))))
     }
 
     /// The same by id alone, in the orgs of a scope.
@@ -84,18 +76,19 @@ impl Broker {
             return Ok(None);
         }
         let before_answer = Position { offset: Offset(end.offset.0.saturating_sub(2)), ..end };
-        let tail = store.read(topic, ReadFrom::After(before_answer), TAIL_PAGE).await?;
-        if let Read::Events { events, .. } = tail
-            && let Some(terminal) = Terminal::among(&events)?
-        {
+        if let Some(terminal) = self.terminal_from(topic, ReadFrom::After(before_answer)).await? {
             return Ok(Some(terminal));
         }
         // A write that outlived its lease may follow the last word: look everywhere.
-        self.terminal_anywhere(topic).await
+        self.terminal_from(topic, ReadFrom::Earliest).await
     }
 
-    async fn terminal_anywhere(&self, topic: &TopicName) -> Result<Option<Terminal>, StoreError> {
-        let mut from = ReadFrom::Earliest;
+    /// Reads on to the end, page by page: a long answer may fill one by itself.
+    async fn terminal_from(
+        &self,
+        topic: &TopicName,
+        mut from: ReadFrom,
+    ) -> Result<Option<Terminal>, StoreError> {
         let mut window = Vec::new();
         loop {
             let (events, next) = match self.0.store.read(topic, from, EVENTS_PAGE).await? {
@@ -110,6 +103,20 @@ impl Broker {
             let answer_at = window.len().saturating_sub(1);
             window.drain(..answer_at);
             from = ReadFrom::After(next);
+        }
+    }
+
+    /// The end of a turn of which an earlier send was found to be over. Looks
+    /// once and waits for nothing; `None` when it is not over after all.
+    ///
+    /// # Errors
+    /// When the store does not answer, as for a turn that is stored: never
+    /// `Unavailable`. `Gone` when it is not kept any longer.
+    pub async fn end_of_repeat(&self, org: &str, id: MessageId) -> Result<Option<TurnEnd>, BrokerError> {
+        match self.lookup(org, id).await.map_err(maybe_stored)? {
+            Some(Found::Over(terminal)) => Ok(Some(terminal.end())),
+            Some(Found::Live(_)) => Ok(None),
+            None => Err(BrokerError::Gone),
         }
     }
 
@@ -128,7 +135,6 @@ impl Broker {
             if ask {
                 match self.lookup(org, id).await {
                     Ok(Some(Found::Over(terminal))) => return Ok(terminal.end()),
-                    Ok(Some(Found::Dead(info))) => return Ok(end_of_dead(&info)),
                     Ok(Some(Found::Live(_))) => {}
                     Ok(None) => return Err(BrokerError::Gone),
                     Err(BrokerError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
@@ -142,7 +148,7 @@ impl Broker {
                 biased;
                 signal = listener.next() => match signal {
                     Signal::Ended(end) => return Ok(TurnEnd::clone(&end)),
-                    Signal::Leased | Signal::Appended(_) => ask = false,
+                    Signal::Leased | Signal::Appended(_) | Signal::News => ask = false,
                 },
                 hint = next_hint(hints.as_mut()) => {
                     over = hint.is_none();
@@ -165,16 +171,5 @@ pub(crate) async fn next_hint<T>(hints: Option<&mut BoxStream<'static, T>>) -> O
     match hints {
         Some(hints) => hints.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// The end of a turn whose events are gone but whose dead letter is kept.
-pub(crate) fn end_of_dead(info: &MessageInfo) -> TurnEnd {
-    let code = info.reason.as_deref().unwrap_or("agent_error");
-    TurnEnd {
-        state: TurnState::Failed,
-        answer: None,
-        error: Some(TurnError::new(code, 502, "The turn failed; its details are no longer kept.")),
-        finished_at: info.enqueued_at,
     }
 }

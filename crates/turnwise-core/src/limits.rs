@@ -23,8 +23,15 @@ pub const AT_END_EFFECTS_MAX: usize = 8;
 pub const PRIORITY_MAX: u8 = 9;
 /// Messages one claim may lease.
 pub const CLAIM_LIMIT_MAX: u32 = 1_000;
+/// Things of each kind that time has brought and one operation notices in passing: messages past their time,
+/// leases that ran out, messages that fell due. A claim ends as many again when it meets them as heads. The
+/// rest waits for the operations behind it and for `sweep`.
+pub const TICK_ITEMS_MAX: usize = 1_000;
 /// Rows one list or read may return.
 pub const LIST_LIMIT_MAX: u32 = 1_000;
+/// Bytes one page of events may hold, so that neither store nor reader keeps more of a topic in memory. An
+/// event that is larger stands alone on its page.
+pub const READ_BYTES_MAX: usize = 1024 * 1024;
 /// Longest lease.
 pub const LEASE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Longest retry delay.

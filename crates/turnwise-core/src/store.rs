@@ -22,6 +22,9 @@ pub enum Removed {
     Done,
     /// Handed out just now: ask the holder to stop instead.
     Leased,
+    /// A dead letter, which has had its last word: with effects it stays as it is and nothing happens.
+    /// Without effects it can be removed.
+    Dead,
     /// No such message.
     NotFound,
 }
@@ -75,16 +78,19 @@ pub struct LaneStatus {
 #[async_trait]
 pub trait QueueStore: Send + Sync + 'static {
     /// Stores messages; durable when it returns. A repeat stores again unless
-    /// it carries a dedup key. O(log n) each.
+    /// it carries a dedup key. O(log n) each. An empty batch asks whether there
+    /// is room: it changes nothing, and is `Unavailable` where a small message would be.
     async fn enqueue(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>>;
-    /// Leases up to `limit` heads of lanes; never waits. O(log n) each.
+    /// Leases up to `limit` heads of lanes; never waits. O(log n) each, and for
+    /// at most `TICK_ITEMS_MAX` things of each kind that time has brought.
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>>;
     /// Lets leases live for `lease` from now.
     async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>>;
     /// Ends leases, each with its effects, all or nothing. A repeat after
     /// success answers `LeaseLost`.
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>>;
-    /// Removes messages that are not leased, each with its effects.
+    /// Removes messages that are not leased, each with its effects. A dead letter has ended before, so a
+    /// remove with effects refuses it: nobody's end is told twice. A repeat after success answers `NotFound`.
     async fn remove(
         &self,
         queue: &QueueName,
@@ -122,9 +128,12 @@ pub trait QueueStore: Send + Sync + 'static {
 pub trait TopicStore: Send + Sync + 'static {
     /// Appends events; durable when it returns.
     async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>>;
-    /// A page of one topic. An unknown topic reads as empty.
+    /// A page of one topic: at most `limit` events and `READ_BYTES_MAX` bytes, and never less than one event
+    /// while there is one. So a page may be shorter than `limit` long before the end, and only an empty one is
+    /// the end. An unknown topic reads as empty.
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read>;
-    /// A page over many topics in the order of appending. An exhausted page still moves `next`.
+    /// A page over many topics in the order of appending, in whole append steps: about `limit` events, and
+    /// `READ_BYTES_MAX` bytes unless the first step alone is more. An exhausted page still moves `next`.
     async fn read_many(
         &self,
         patterns: &[TopicPattern],

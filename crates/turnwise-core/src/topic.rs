@@ -60,6 +60,14 @@ pub struct Event {
     pub appended_at: Timestamp,
 }
 
+impl Event {
+    /// What it counts against [`crate::limits::READ_BYTES_MAX`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event_type.len() + self.data.len()
+    }
+}
+
 /// Where a read starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
@@ -76,7 +84,8 @@ pub enum ReadFrom {
 pub enum Read {
     /// Events in order; none if there is nothing new.
     Events {
-        /// At most `limit`.
+        /// At most `limit`, and at most [`crate::limits::READ_BYTES_MAX`] unless the first alone is more.
+        /// Only an empty page is the end of the topic.
         events: Vec<Event>,
         /// Where to read on: the last event's position, or where the read started.
         next: Position,

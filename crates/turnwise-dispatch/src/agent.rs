@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
@@ -48,7 +48,7 @@ where
     }
 }
 
-/// The connector of production: TCP.
+/// The connector for http addresses.
 pub(crate) fn tcp(config: &DispatchConfig) -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -93,11 +93,15 @@ impl Agent {
     }
 
     /// Whether the agent answers at all. Any status below 500 counts: not
-    /// every agent has this route.
+    /// every agent has this route. So does 501, which some servers answer
+    /// where they know no GET.
     pub(crate) async fn is_up(&self, limit: Duration) -> bool {
         let request = self.request(Method::GET, &self.target.health, Bytes::new());
         match tokio::time::timeout(limit, self.client.send(request)).await {
-            Ok(Ok(response)) => !response.status().is_server_error(),
+            Ok(Ok(response)) => {
+                let status = response.status();
+                !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED
+            }
             Ok(Err(_)) | Err(_) => false,
         }
     }

@@ -1,6 +1,7 @@
 //! Settings of dispatch, checked before anything runs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -22,8 +23,10 @@ pub enum StreamMode {
 /// Where the agent is and how it is called.
 #[derive(Clone)]
 pub struct DispatchConfig {
-    /// `http://host[:port][/prefix]`.
+    /// `http://host[:port][/prefix]`, or the same with `https`.
     pub base_url: String,
+    /// PEM file of certificates to trust for https, instead of the system's.
+    pub ca_file: Option<PathBuf>,
     /// Sent as `Authorization: Bearer`.
     pub api_key: Option<String>,
     /// For a whole JSON answer; on a stream, for the first byte and between two.
@@ -40,6 +43,7 @@ impl Default for DispatchConfig {
     fn default() -> DispatchConfig {
         DispatchConfig {
             base_url: "http://localhost:8787".to_owned(),
+            ca_file: None,
             api_key: None,
             timeout: Duration::from_secs(60),
             concurrency: 64,
@@ -53,6 +57,7 @@ impl fmt::Debug for DispatchConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DispatchConfig")
             .field("base_url", &self.base_url)
+            .field("ca_file", &self.ca_file)
             .field("api_key", &self.api_key.as_ref().map(|_| "***"))
             .field("timeout", &self.timeout)
             .field("concurrency", &self.concurrency)
@@ -66,13 +71,13 @@ impl fmt::Debug for DispatchConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// Not a URL of the accepted form.
-    #[error("the agent's address must look like http://host:port, without user, query or fragment")]
-    BaseUrl,
-    /// TLS to the agent is not part of this build.
     #[error(
-        "this build cannot call the agent over https: use an http address, or a local proxy that adds TLS"
+        "the agent's address must look like http://host:port or https://host, without user, query or fragment"
     )]
-    TlsNotBuiltIn,
+    BaseUrl,
+    /// No certificate to trust could be read, and why.
+    #[error("the agent's certificate cannot be checked: {0}")]
+    Certificates(String),
     /// The key cannot be sent in a header.
     #[error("the agent's key holds characters that cannot be sent in a header")]
     ApiKey,
@@ -89,6 +94,12 @@ pub(crate) struct Target {
     pub(crate) authorization: Option<HeaderValue>,
 }
 
+impl Target {
+    pub(crate) fn is_https(&self) -> bool {
+        self.chat.scheme() == Some(&Scheme::HTTPS)
+    }
+}
+
 impl DispatchConfig {
     /// Checks the settings.
     pub fn check(&self) -> Result<(), ConfigError> {
@@ -102,8 +113,7 @@ impl DispatchConfig {
         let base = self.base_url.trim_end_matches('/');
         let parsed: Uri = base.parse().map_err(|_| ConfigError::BaseUrl)?;
         match parsed.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => return Err(ConfigError::TlsNotBuiltIn),
+            Some(scheme) if [Scheme::HTTP, Scheme::HTTPS].contains(scheme) => {}
             Some(_) | None => return Err(ConfigError::BaseUrl),
         }
         let has_user = parsed.authority().is_some_and(|authority| authority.as_str().contains('@'));
@@ -143,7 +153,7 @@ mod tests {
     fn addresses_are_taken_or_refused_with_a_reason() {
         assert_eq!(check("http://a:1/"), Ok("http://a:1/api/v1/chat/stream".to_owned()));
         assert_eq!(check("http://a/x/y"), Ok("http://a/x/y/api/v1/chat/stream".to_owned()));
-        assert_eq!(check("https://a"), Err(ConfigError::TlsNotBuiltIn));
+        assert_eq!(check("https://a"), Ok("https://a/api/v1/chat/stream".to_owned()));
         for wrong in
             ["", "a", "a:80", "/x", "ftp://a", "http://u:p@a", "http://a?b=c", "http://a#b", "http:// a"]
         {

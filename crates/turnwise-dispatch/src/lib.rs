@@ -9,6 +9,7 @@ pub mod limits;
 mod reply;
 mod run;
 pub mod sse;
+mod tls;
 mod turn;
 mod verdict;
 

@@ -13,6 +13,7 @@ use turnwise_broker::Broker;
 use crate::agent::{Agent, tcp};
 use crate::config::{ConfigError, DispatchConfig};
 use crate::limits::{CLAIM_PAUSE, CLAIM_TURNS_MAX, HEALTH_INTERVAL, HEALTH_TIME_MAX, RELEASE_TIME_MAX};
+use crate::tls::tls;
 use crate::turn::{Context, attend};
 
 /// Whether the agent could be reached when it was last tried. Costs nothing to ask.
@@ -24,8 +25,13 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Checks the settings; calls nothing yet. The agent is reached over TCP.
+    /// Checks the settings; calls nothing yet. The agent is reached over TCP,
+    /// with TLS if its address says https.
     pub fn new(broker: Broker, config: DispatchConfig) -> Result<Dispatcher, ConfigError> {
+        if config.target()?.is_https() {
+            let connector = tls(&config)?;
+            return Dispatcher::with_connector(broker, config, connector);
+        }
         let connector = tcp(&config);
         Dispatcher::with_connector(broker, config, connector)
     }

@@ -117,7 +117,9 @@ async fn exchange_unbounded(context: &Context, turn: &Turn, stream: bool) -> Res
     let response = match context.agent.call(turn, stream).await {
         Ok(response) => response,
         Err(error) if error.is_connect() => {
-            context.agent_up.store(false, Ordering::Relaxed);
+            if context.agent_up.swap(false, Ordering::Relaxed) {
+                tracing::warn!(why = root(&error), "the agent cannot be reached");
+            }
             return Err(agent_unreachable());
         }
         Err(_) => {
@@ -135,13 +137,18 @@ async fn exchange_unbounded(context: &Context, turn: &Turn, stream: bool) -> Res
         let headers = response.headers().clone();
         // Its words are welcome, but its status alone is enough.
         let body = body_of(response, REFUSAL_BYTES_MAX).await.unwrap_or_default();
-        return Ok(Exchange::Over(refusal(status, &headers, &body)));
+        return Ok(Exchange::Over(refusal(status, &headers, &body, context.broker.now())));
     }
     if is_stream(&response, stream) {
         return Ok(Exchange::Stream(response.into_body()));
     }
     let answer = answer(body_of(response, ANSWER_BYTES_MAX).await?)?;
     Ok(Exchange::Over(TurnOutcome::Completed { answer: Some(answer), unsaved: Vec::new() }))
+}
+
+/// The innermost reason: refused, no such name, a certificate that is not trusted.
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }
 
 /// The content type decides; without one, the route does.
@@ -187,10 +194,17 @@ async fn renewals(context: &Context, turn: &Turn) -> Interrupt {
             Ok(Ok(Renewed::Stop)) => return Interrupt::Stop,
             Ok(Ok(Renewed::Lost) | Err(BrokerError::LeaseLost)) | Err(_) => return Interrupt::Lost,
             // The store may be back before the lease is over.
-            Ok(Err(_)) if renewed.elapsed() < lease => pause = lease / 12,
+            Ok(Err(_)) if renewed.elapsed() < lease => {
+                pause = pause_after_failure(lease, renewed.elapsed());
+            }
             Ok(Err(_)) => return Interrupt::Lost,
         }
     }
+}
+
+/// Never beyond the lease: when that ends the call must stop.
+fn pause_after_failure(lease: Duration, since_renewal: Duration) -> Duration {
+    (lease / 12).min(lease.saturating_sub(since_renewal))
 }
 
 /// Stores the end of a turn. A store that is away for a moment is asked again
@@ -212,6 +226,8 @@ async fn finish(context: &Context, turn: &Turn, outcome: TurnOutcome) {
             BrokerError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {}
             BrokerError::Store(StoreError::Invalid(_) | StoreError::Corrupt(_))
             | BrokerError::LaneFull { .. }
+            | BrokerError::OrgsFull { .. }
+            | BrokerError::TooManyOrgs { .. }
             | BrokerError::DedupConflict(_) => {
                 tracing::error!(message_id = %turn.id, %error, "the store refuses the end of a turn");
                 if matches!(outcome, TurnOutcome::Failed(_)) {
@@ -256,5 +272,22 @@ fn report(turn: &Turn, outcome: &TurnOutcome, took: Duration) {
         TurnOutcome::Release => {
             tracing::info!(message_id = %turn.id, attempt, ms, "turn given back")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_renewal_is_repeated_soon_and_never_after_the_lease() {
+        let check = |since_ms, pause_ms| {
+            let pause = pause_after_failure(Duration::from_secs(12), Duration::from_millis(since_ms));
+            assert_eq!(pause, Duration::from_millis(pause_ms), "{since_ms}");
+        };
+        check(4_000, 1_000);
+        check(11_000, 1_000);
+        check(11_700, 300);
+        check(12_500, 0);
     }
 }

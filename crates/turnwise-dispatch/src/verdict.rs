@@ -2,13 +2,14 @@
 //! outcomes out (clause C4).
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use turnwise_broker::{AgentEvent, TurnError, TurnOutcome};
+use turnwise_core::Timestamp;
 
 use crate::limits::{
     EVENT_NAME_BYTES_MAX, REFUSAL_CHARS_MAX, RETRY_AFTER_DEFAULT, RETRY_AFTER_MAX, RETRY_AFTER_MIN,
@@ -66,10 +67,10 @@ struct RefusalJson<'a> {
     retry_after_ms: Option<&'a RawValue>,
 }
 
-/// What an answer other than 2xx means.
-pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> TurnOutcome {
+/// What an answer other than 2xx means. A date in it is told from `now`.
+pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> TurnOutcome {
     let json: RefusalJson<'_> = serde_json::from_slice(body).unwrap_or_default();
-    let patience = retry_after(headers, &json);
+    let patience = retry_after(headers, &json, now);
     match status {
         StatusCode::TOO_MANY_REQUESTS => TurnOutcome::RetryAfter(patience.unwrap_or(RETRY_AFTER_DEFAULT)),
         StatusCode::SERVICE_UNAVAILABLE if patience.is_some() => {
@@ -96,14 +97,22 @@ fn words_of(value: &RawValue) -> Option<String> {
     (!words.trim().is_empty()).then_some(words)
 }
 
-fn retry_after(headers: &HeaderMap, json: &RefusalJson<'_>) -> Option<Duration> {
+/// Either form of the header: seconds, or a date (RFC 9110, section 10.2.3).
+fn delay(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let now = Duration::from_micros(u64::try_from(now.0).unwrap_or(0));
+    Some(date.duration_since(SystemTime::UNIX_EPOCH + now).unwrap_or_default())
+}
+
+fn retry_after(headers: &HeaderMap, json: &RefusalJson<'_>, now: Timestamp) -> Option<Duration> {
     let ms = json.retry_after_ms.and_then(|value| serde_json::from_str::<f64>(value.get()).ok());
     let asked = match (ms, headers.get(header::RETRY_AFTER)) {
         (Some(ms), _) => Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(RETRY_AFTER_DEFAULT),
         (None, Some(value)) => {
-            let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
-            // The form with a date is legal and rare.
-            seconds.map_or(RETRY_AFTER_DEFAULT, Duration::from_secs)
+            value.to_str().ok().and_then(|text| delay(text.trim(), now)).unwrap_or(RETRY_AFTER_DEFAULT)
         }
         (None, None) => return None,
     };
@@ -203,7 +212,7 @@ mod tests {
                 (header::HeaderName::from_static(name), header::HeaderValue::from_static(value))
             })
             .collect();
-        refusal(StatusCode::from_u16(status).expect("valid"), &headers, body.as_bytes())
+        refusal(StatusCode::from_u16(status).expect("valid"), &headers, body.as_bytes(), Timestamp(0))
     }
 
     fn error(outcome: TurnOutcome) -> (String, u16) {
@@ -263,7 +272,11 @@ mod tests {
         assert_eq!(refused(429, &[], r#"{"retry_after_ms":250}"#), wait(250));
         assert_eq!(refused(429, &[("retry-after", "0")], ""), wait(50));
         assert_eq!(refused(429, &[("retry-after", "999999999")], ""), wait(600_000));
-        assert_eq!(refused(429, &[("retry-after", "Fri, 31 Dec 2027 23:59:59 GMT")], ""), wait(5_000));
+        // `refused` is asked at this date.
+        assert_eq!(refused(429, &[("retry-after", "Thu, 01 Jan 1970 00:00:00 GMT")], ""), wait(50));
+        assert_eq!(refused(429, &[("retry-after", "Thu, 01 Jan 1970 00:00:07 GMT")], ""), wait(7_000));
+        assert_eq!(refused(503, &[("retry-after", "Fri, 31 Dec 2027 23:59:59 GMT")], ""), wait(600_000));
+        assert_eq!(refused(503, &[("retry-after", "tomorrow")], ""), wait(5_000));
         let TurnOutcome::Failed(told) = refused(400, &[], r#"{"error":"Bad","message":"No text"}"#) else {
             panic!()
         };

@@ -2,13 +2,13 @@
 
 use crate::app::App;
 use crate::error::Failure;
-use crate::limits::{BODY_IDLE_MAX, SMALL_BODY_BYTES_MAX};
+use crate::limits::{BODY_IDLE_MAX, LARGE_BODY_STEP_BYTES, SMALL_BODY_BYTES_MAX};
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use turnwise_api::Code;
 
@@ -37,43 +37,82 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// Reads a whole body: refused by its announced length before anything is
 /// read, by count when it is chunked.
-pub(crate) async fn read(app: &App, mut body: Body) -> Result<Read<'_>, Failure> {
+pub(crate) async fn read(app: &App, body: Body) -> Result<Read<'_>, Failure> {
     let bytes_max = app.config.body_bytes_max;
     let announced = http_body::Body::size_hint(&body).exact();
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }
-    let announced = announced.and_then(|bytes| usize::try_from(bytes).ok());
-    let mut share = match announced {
-        Some(bytes) if bytes > SMALL_BODY_BYTES_MAX => Some(share(app, bytes)?),
-        _ => None,
-    };
+    let bytes_expected = announced.and_then(|bytes| usize::try_from(bytes).ok());
+    match timeout(app.config.body_time_max, gather(app, body, bytes_expected)).await {
+        Ok(read) => read,
+        Err(_) => Err(too_slow()),
+    }
+}
+
+async fn gather(app: &App, mut body: Body, bytes_expected: Option<usize>) -> Result<Read<'_>, Failure> {
+    let bytes_max = app.config.body_bytes_max;
     let first = next(&mut body).await?.unwrap_or_default();
-    if http_body::Body::is_end_stream(&body) && first.len() <= bytes_max {
-        return Ok(Read { bytes: first, _share: share });
-    }
-    let mut whole = BytesMut::with_capacity(announced.unwrap_or(first.len() * 2).min(SMALL_BODY_BYTES_MAX));
-    whole.extend_from_slice(&first);
-    while let Some(data) = next(&mut body).await? {
-        if whole.len() + data.len() > bytes_max {
-            return Err(too_large(bytes_max));
-        }
-        whole.extend_from_slice(&data);
-        if share.is_none() && whole.len() > SMALL_BODY_BYTES_MAX {
-            share = Some(self::share(app, bytes_max)?);
-        }
-    }
-    if whole.len() > bytes_max {
+    if first.len() > bytes_max {
         return Err(too_large(bytes_max));
     }
-    Ok(Read { bytes: whole.freeze(), _share: share })
+    if http_body::Body::is_end_stream(&body) {
+        return Ok(Read { bytes: first, _share: None });
+    }
+    let mut share = Share { pool: &app.large_bodies, permit: None };
+    let mut whole = Vec::with_capacity(bytes_expected.unwrap_or(first.len() * 2).min(SMALL_BODY_BYTES_MAX));
+    whole.extend_from_slice(&first);
+    while let Some(data) = next(&mut body).await? {
+        let bytes = whole.len() + data.len();
+        if bytes > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        if bytes > whole.capacity() {
+            // Not the announced length at once: who announces much and sends
+            // little would hold memory that others need.
+            let room = match bytes {
+                small if small <= SMALL_BODY_BYTES_MAX => SMALL_BODY_BYTES_MAX,
+                large => (whole.len() * 2).max(large + LARGE_BODY_STEP_BYTES),
+            };
+            let room = room.min(bytes_expected.unwrap_or(bytes_max)).max(bytes);
+            share.grow_to(room)?;
+            whole.reserve_exact(room - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Read { bytes: Bytes::from(whole), _share: share.permit })
+}
+
+/// A body's part of the memory for large ones.
+struct Share<'a> {
+    pool: &'a Semaphore,
+    permit: Option<SemaphorePermit<'a>>,
+}
+
+impl Share<'_> {
+    fn grow_to(&mut self, bytes: usize) -> Result<(), Failure> {
+        if bytes <= SMALL_BODY_BYTES_MAX {
+            return Ok(());
+        }
+        let held = self.permit.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let more = u32::try_from(bytes.div_ceil(UNIT_BYTES).saturating_sub(held)).unwrap_or(u32::MAX);
+        let more = self
+            .pool
+            .try_acquire_many(more)
+            .map_err(|_| Failure::new(Code::Overloaded, "Too many large bodies at once"))?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
 }
 
 /// The next piece of data; trailers are passed over.
 async fn next(body: &mut Body) -> Result<Option<Bytes>, Failure> {
     loop {
         let frame = match timeout(BODY_IDLE_MAX, body.frame()).await {
-            Err(_) => return Err(Failure::new(Code::RequestTimeout, "The body did not arrive in time")),
+            Err(_) => return Err(too_slow()),
             Ok(None) => return Ok(None),
             Ok(Some(Err(_))) => return Err(Failure::new(Code::BadRequest, "The body broke off")),
             Ok(Some(Ok(frame))) => frame,
@@ -84,11 +123,8 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Failure> {
     }
 }
 
-fn share(app: &App, bytes: usize) -> Result<SemaphorePermit<'_>, Failure> {
-    let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-    app.large_bodies
-        .try_acquire_many(units)
-        .map_err(|_| Failure::new(Code::Overloaded, "Too many large bodies at once"))
+fn too_slow() -> Failure {
+    Failure::new(Code::RequestTimeout, "The body did not arrive in time")
 }
 
 fn too_large(bytes_max: usize) -> Failure {

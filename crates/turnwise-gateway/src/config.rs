@@ -40,6 +40,11 @@ pub struct GatewayConfig {
     pub async_default: bool,
     /// Bytes of a body.
     pub body_bytes_max: usize,
+    /// Time for a whole body to arrive.
+    pub body_time_max: Duration,
+    /// Longest time without progress while something waits to be written to a client;
+    /// then its connection is closed.
+    pub write_stall_max: Duration,
     /// The listener is on loopback: without keys, only loopback names and known origins are served.
     pub loopback: bool,
     /// Origins of web pages that may ask besides the server's own, such as `https://chat.example.org`.
@@ -59,6 +64,8 @@ impl Default for GatewayConfig {
             agent: Arc::new(|| None),
             async_default: false,
             body_bytes_max: limits::BODY_BYTES_MAX,
+            body_time_max: limits::BODY_TIME_MAX,
+            write_stall_max: limits::WRITE_STALL_MAX,
             loopback: true,
             cors_origins: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,

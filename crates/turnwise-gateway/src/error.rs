@@ -27,6 +27,12 @@ impl Failure {
         Failure(Box::new(problem))
     }
 
+    /// The content breaks one rule, here.
+    fn invalid_at(pointer: &'static str, detail: String) -> Failure {
+        let error = FieldError { pointer: pointer.into(), detail: detail.into() };
+        Failure::invalid(Code::InvalidContent, vec![error])
+    }
+
     /// No such object, or somebody else's.
     pub(crate) fn not_found() -> Failure {
         Failure::new(Code::NotFound, "Not Found")
@@ -128,6 +134,14 @@ impl From<BrokerError> for Failure {
             BrokerError::LaneFull { depth_max } => Failure::new(
                 Code::QueueDepthExceeded,
                 format!("The conversation already holds {depth_max} waiting messages"),
+            ),
+            BrokerError::OrgsFull { orgs_max } => Failure::invalid_at(
+                "/org_id",
+                format!("must name an organisation that is known: {orgs_max} are, and no more are taken"),
+            ),
+            BrokerError::TooManyOrgs { orgs_asked_max } => Failure::invalid_at(
+                "?org_id",
+                format!("is required when there are more than {orgs_asked_max} organisations"),
             ),
             BrokerError::DedupConflict(id) => Failure::new(
                 Code::IdempotencyConflict,

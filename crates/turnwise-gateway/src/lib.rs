@@ -15,6 +15,7 @@ mod rest;
 mod router;
 mod serve;
 mod sse;
+mod stall;
 
 pub use config::{AgentStatus, ApiKey, GatewayConfig};
 pub use serve::Gateway;

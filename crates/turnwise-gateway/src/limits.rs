@@ -12,6 +12,8 @@ pub(crate) const HEADERS_MAX: usize = 64;
 pub(crate) const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Pause after the listener could not accept, for example for want of file descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest time without progress while something waits to be written to a client, unless configured.
+pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// Time for requests in progress to end once the server is told to stop, unless configured.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -19,10 +21,14 @@ pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 pub(crate) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Longest pause inside a body.
 pub(crate) const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Time for a whole body to arrive unless configured.
+pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(120);
 /// Bodies up to this many bytes are not counted against [`LARGE_BODIES_BYTES_MAX`].
 pub(crate) const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all larger bodies held at once.
 pub(crate) const LARGE_BODIES_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// A large body's share of those grows with what has arrived, by at least this many bytes.
+pub(crate) const LARGE_BODY_STEP_BYTES: usize = 256 * 1024;
 
 /// Bytes of a user's, chat's, organisation's or client message's id.
 pub(crate) const ID_BYTES_MAX: usize = 256;

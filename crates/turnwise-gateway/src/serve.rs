@@ -4,6 +4,7 @@ use crate::app::{self, App};
 use crate::config::GatewayConfig;
 use crate::limits::{ACCEPT_PAUSE, HEADER_READ_MAX, HEADERS_MAX, READ_BUFFER_BYTES_MAX};
 use crate::router;
+use crate::stall::Stalling;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -85,6 +86,7 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, _slot: Own
     }
     let shutdown = app.shutdown.child_token();
     let drain = app.config.drain;
+    let stream = Stalling::new(stream, app.config.write_stall_max);
     let service = service_fn(move |request| app::handle(Arc::clone(&app), router.clone(), request));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

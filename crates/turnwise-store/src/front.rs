@@ -51,6 +51,8 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn epoch(&self) -> Epoch;
 }
 
+/// What an empty enqueue asks room for: a small message.
+const ROOM_ASKED_BYTES: u64 = 4 * 1024;
 const READ: Cost = Cost { class: Class::Read, bytes: 0 };
 
 fn change(bytes: u64) -> Cost {
@@ -74,7 +76,8 @@ fn effects_bytes(effects: &[Effect]) -> u64 {
 #[async_trait]
 impl<E: Engine> QueueStore for Front<E> {
     async fn enqueue(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
-        let cost = Cost { class: Class::Grow, bytes: batch.iter().map(message_bytes).sum() };
+        let bytes = if batch.is_empty() { ROOM_ASKED_BYTES } else { batch.iter().map(message_bytes).sum() };
+        let cost = Cost { class: Class::Grow, bytes };
         self.engine.call(cost, move |machine, now, bodies| machine.enqueue(now, batch, bodies)).await
     }
 

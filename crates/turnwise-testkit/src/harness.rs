@@ -22,10 +22,9 @@ pub trait Harness: Send + Sync {
     /// when [`Harness::durable`].
     async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
     /// A fresh store that gives up on an operation within a second, and the
-    /// switch that makes what is below it hang. `None` where nothing can hang.
-    async fn open_hanging(&self) -> Option<(Arc<dyn Store>, HangSwitch)> {
-        None
-    }
+    /// switch that makes what is below it hang; or why there is no such switch,
+    /// which the table of clauses then shows as not run.
+    async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str>;
     /// The clock all its stores read.
     fn clock(&self) -> &ManualClock;
     /// Whether anything is left after a crash.

@@ -35,6 +35,26 @@ impl From<StoreError> for Broken {
 /// Whether a clause holds.
 pub type Verdict = Result<(), Broken>;
 
+/// What running a clause on one engine told.
+#[derive(Clone, Debug)]
+pub enum Ran {
+    /// It ran, and it holds.
+    Holds,
+    /// It ran, and it does not hold.
+    Broken(Broken),
+    /// It did not run on this engine, and why not. That proves nothing.
+    NotRun(&'static str),
+}
+
+impl From<Verdict> for Ran {
+    fn from(verdict: Verdict) -> Ran {
+        match verdict {
+            Ok(()) => Ran::Holds,
+            Err(broken) => Ran::Broken(broken),
+        }
+    }
+}
+
 /// Ends the clause unless the condition holds.
 #[macro_export]
 macro_rules! hold {

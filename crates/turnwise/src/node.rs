@@ -122,7 +122,8 @@ fn open_store(config: &Config) -> Result<Opened, Failure> {
         StoreKind::Memory => "memory:".to_owned(),
         StoreKind::Embedded => format!("file:{}", config.data_dir.display()),
     };
-    open::open(&url, EmbeddedConfig::default(), system_clock()).map_err(|error| {
+    let embedded = EmbeddedConfig { quick_repair: config.quick_repair, ..EmbeddedConfig::default() };
+    open::open(&url, embedded, system_clock()).map_err(|error| {
         Failure::new(Exit::Failure, "the store does not open", error.to_string())
             .hint("one process at a time uses a folder; choose another with --data-dir")
     })
@@ -150,6 +151,7 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
     DispatchConfig {
         base_url: base_url.to_owned(),
         api_key: config.agent_api_key.clone(),
+        ca_file: config.agent_ca_file.clone(),
         timeout: config.agent_timeout,
         concurrency: config.agent_concurrency,
         stream: match config.agent_stream {

@@ -32,8 +32,8 @@ impl Bench {
         let hand = Arc::clone(&clock);
         let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));
         let inner: Arc<dyn Store> = MemoryStore::new(Arc::new(read));
-        let (unconfirmed, unavailable) = Default::default();
-        let store = Arc::new(Deaf { inner, unconfirmed, unavailable });
+        let (unconfirmed, unavailable, full) = Default::default();
+        let store = Arc::new(Deaf { inner, unconfirmed, unavailable, full });
         let broker = start(&store, &clock, &config).await;
         Bench { broker, store, clock, config }
     }

@@ -5,7 +5,7 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream::{empty, pending};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use turnwise_core::*;
 
@@ -15,6 +15,8 @@ pub(crate) struct Deaf {
     pub(crate) unconfirmed: AtomicU32,
     /// Settlements still to be refused.
     pub(crate) unavailable: AtomicU32,
+    /// Nothing new is taken.
+    pub(crate) full: AtomicBool,
 }
 
 fn take(counter: &AtomicU32) -> bool {
@@ -24,6 +26,9 @@ fn take(counter: &AtomicU32) -> bool {
 #[async_trait]
 impl QueueStore for Deaf {
     async fn enqueue(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("no room".into()));
+        }
         self.inner.enqueue(batch).await
     }
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {

@@ -5,6 +5,8 @@
 mod bench;
 mod deaf;
 mod disk;
+mod health;
+mod kept;
 
 use bench::{Bench, LEASE, event, names, position, submission};
 use bytes::Bytes;

@@ -6,6 +6,7 @@ use super::rows::{Bodies, Row};
 use super::{Machine, check};
 use crate::error::{ItemResult, Result};
 use crate::lease::{Claim, Delivery, Extended, Receipt};
+use crate::limits::TICK_ITEMS_MAX;
 use crate::message::{OrderingKey, Stage};
 use crate::name::QueueName;
 use crate::time::Timestamp;
@@ -19,17 +20,19 @@ impl Machine {
     /// `Invalid` over a limit; `Corrupt` when a body cannot be read.
     pub fn claim(&mut self, now: Timestamp, claim: &Claim, bodies: &dyn Bodies) -> Result<Vec<Delivery>> {
         check::claim(claim)?;
-        self.tick(now, usize::MAX, bodies)?;
+        self.tick(now, bodies)?;
         let mut deliveries = Vec::new();
+        let mut ended = 0;
         while deliveries.len() < claim.limit as usize {
-            let Some(queue) = self.queues.get_mut(&claim.queue) else {
+            let Some(seq) = self.first_head(&claim.queue) else {
                 break;
             };
-            let Some((_, _, seq)) = queue.claimable.pop_first() else {
-                break;
-            };
-            if self.must_give_up(seq) {
-                self.give_up(now, seq, "attempts used up: the holder died".into(), bodies)?;
+            if self.is_expired(now, seq) || self.must_give_up(seq) {
+                if ended == TICK_ITEMS_MAX {
+                    break;
+                }
+                ended += 1;
+                self.end_head(now, seq, bodies)?;
                 continue;
             }
             deliveries.push(self.lease(now, seq, claim, bodies)?);
@@ -38,7 +41,25 @@ impl Machine {
                 break;
             }
         }
+        if ended == TICK_ITEMS_MAX || self.next_due().is_some_and(|due| due <= now) {
+            // More may be claimable once more was noticed: whoever claims should come again.
+            self.hinted_queues.insert(claim.queue.clone());
+        }
         Ok(deliveries)
+    }
+
+    /// The head that is next to be leased.
+    fn first_head(&self, queue: &QueueName) -> Option<u64> {
+        let (_, _, seq) = self.queues.get(queue)?.claimable.first()?;
+        Some(*seq)
+    }
+
+    /// Ends a head that may not be leased any more.
+    fn end_head(&mut self, now: Timestamp, seq: u64, bodies: &dyn Bodies) -> Result<()> {
+        if self.must_give_up(seq) {
+            return self.give_up(now, seq, "attempts used up: the holder died".into(), bodies);
+        }
+        self.expire(now, seq, bodies)
     }
 
     /// A lazy lease died with its process, and it was the last one allowed.
@@ -60,6 +81,9 @@ impl Machine {
         let message = self.body(bodies, seq)?;
         let token = self.next_token(now);
         let expires_at = now.after(claim.lease);
+        if let Some(queue) = self.queues.get_mut(&claim.queue) {
+            queue.claimable.pop_first();
+        }
         self.move_to(seq, Stage::Leased);
         self.leases.insert((expires_at, seq));
         let mut attempt = 1;
@@ -116,8 +140,12 @@ impl Machine {
     ) -> Result<Vec<ItemResult<Extended>>> {
         check::batch(receipts.len())?;
         check::lease(lease)?;
-        self.tick(now, usize::MAX, bodies)?;
-        Ok(receipts.iter().map(|receipt| Ok(self.extend_one(now, receipt, lease))).collect())
+        self.tick(now, bodies)?;
+        let extend = |receipt: &Receipt| {
+            self.notice(now, receipt.id, bodies)?;
+            Ok(Ok(self.extend_one(now, receipt, lease)))
+        };
+        receipts.iter().map(extend).collect()
     }
 
     fn extend_one(&mut self, now: Timestamp, receipt: &Receipt, lease: Duration) -> Extended {

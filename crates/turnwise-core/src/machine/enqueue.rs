@@ -31,8 +31,12 @@ impl Machine {
         bodies: &dyn Bodies,
     ) -> Result<Vec<ItemResult<Enqueued>>> {
         check::batch(batch.len())?;
+        if batch.is_empty() {
+            // Only asks whether there is room.
+            return Ok(Vec::new());
+        }
         batch.iter().try_for_each(check::message)?;
-        self.tick(now, usize::MAX, bodies)?;
+        self.tick(now, bodies)?;
         Ok(batch.into_iter().map(|message| Ok(self.enqueue_one(now, message))).collect())
     }
 
@@ -47,6 +51,7 @@ impl Machine {
                 }
             }
         }
+        self.line_up_key(now, &new.queue, new.key.as_ref());
         if let (Some(max), Some(key)) = (new.lane_max, &new.key) {
             let lanes = self.queues.get(&new.queue).map(|queue| &queue.lanes);
             let length = lanes.and_then(|lanes| lanes.get(key)).map_or(0, std::collections::BTreeMap::len);
@@ -107,7 +112,8 @@ impl Machine {
         }
         match entry.state.stage {
             Stage::Scheduled => {
-                self.due.insert((entry.deliver_at.unwrap_or(Timestamp::MIN), seq));
+                self.due.insert((entry.due_at(), seq));
+                queue.schedule(&entry);
             }
             Stage::Ready | Stage::Leased => queue.join(&entry),
             Stage::Dead => {}

@@ -52,6 +52,11 @@ impl Entry {
         }
     }
 
+    /// When a scheduled message joins its lane.
+    pub(super) fn due_at(&self) -> Timestamp {
+        self.deliver_at.unwrap_or(Timestamp::MIN)
+    }
+
     fn rank(&self) -> Rank {
         let priority = if is_on(Mutant::PriorityIgnored) { 0 } else { self.priority.0 };
         (u8::MAX - priority, self.state.place, self.id.seq())
@@ -67,6 +72,8 @@ pub(super) struct Queue {
     pub(super) depth: Depth,
     /// Ready and leased messages of each key, by place.
     pub(super) lanes: HashMap<OrderingKey, BTreeMap<u64, u64>>,
+    /// Messages of each key that wait for their time, by that time.
+    scheduled: HashMap<OrderingKey, BTreeSet<(Timestamp, u64)>>,
     /// Heads that may be leased now.
     pub(super) claimable: BTreeSet<Rank>,
     /// Sequence numbers of each stage.
@@ -111,6 +118,30 @@ impl Queue {
         if let Some(key) = &entry.key {
             self.lanes.entry(key.clone()).or_default().insert(entry.state.place, entry.id.seq());
         }
+    }
+
+    /// Waits for its time.
+    pub(super) fn schedule(&mut self, entry: &Entry) {
+        if let Some(key) = &entry.key {
+            self.scheduled.entry(key.clone()).or_default().insert((entry.due_at(), entry.id.seq()));
+        }
+    }
+
+    /// Waits for its time no longer.
+    pub(super) fn unschedule(&mut self, entry: &Entry) {
+        if let Some(key) = &entry.key
+            && let Some(waiting) = self.scheduled.get_mut(key)
+        {
+            waiting.remove(&(entry.due_at(), entry.id.seq()));
+            if waiting.is_empty() {
+                self.scheduled.remove(key);
+            }
+        }
+    }
+
+    /// When the first of a key falls due, and which it is.
+    pub(super) fn first_scheduled(&self, key: &OrderingKey) -> Option<(Timestamp, u64)> {
+        self.scheduled.get(key)?.first().copied()
     }
 
     /// Leaves its lane and the claimable heads.

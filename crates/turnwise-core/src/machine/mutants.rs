@@ -54,8 +54,12 @@ mutants! {
     StopLost,
     /// A redriven message keeps its attempts.
     RedriveKeepsAttempts,
+    /// A remove with effects takes a dead letter.
+    DeadRemovedAgain,
     /// A trimmed place reads on in silence.
     GapSilent,
+    /// A page of events has no limit of bytes.
+    PageUnbounded,
     /// A subscription may move back.
     CursorGoesBack,
     /// A due message overtakes its key.

@@ -25,12 +25,13 @@ impl Machine {
     ) -> Result<Vec<ItemResult<Settled>>> {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::settlement)?;
-        self.tick(now, usize::MAX, bodies)?;
+        self.tick(now, bodies)?;
         batch.into_iter().map(|settlement| self.settle_one(now, settlement, bodies).map(Ok)).collect()
     }
 
     fn settle_one(&mut self, now: Timestamp, settlement: Settlement, bodies: &dyn Bodies) -> Result<Settled> {
         let seq = settlement.receipt.id.seq();
+        self.notice(now, settlement.receipt.id, bodies)?;
         if !self.holds(&settlement.receipt) {
             if is_on(Mutant::EffectsWithoutLease) {
                 self.apply(now, settlement.effects);
@@ -117,9 +118,12 @@ impl Machine {
     ) -> Result<Vec<ItemResult<Removed>>> {
         check::batch(unleased.len())?;
         unleased.iter().try_for_each(|(_, effects)| check::effects(effects))?;
-        self.tick(now, usize::MAX, bodies)?;
-        let remove = |(id, effects)| Ok(self.remove_one(now, queue, id, effects));
-        Ok(unleased.into_iter().map(remove).collect())
+        self.tick(now, bodies)?;
+        let remove = |(id, effects)| {
+            self.notice(now, id, bodies)?;
+            Ok(Ok(self.remove_one(now, queue, id, effects)))
+        };
+        unleased.into_iter().map(remove).collect()
     }
 
     fn remove_one(
@@ -132,6 +136,7 @@ impl Machine {
         match self.stage_of(queue, id) {
             None => Removed::NotFound,
             Some(Stage::Leased) => Removed::Leased,
+            Some(Stage::Dead) if !effects.is_empty() && !is_on(Mutant::DeadRemovedAgain) => Removed::Dead,
             Some(Stage::Scheduled | Stage::Ready | Stage::Dead) => {
                 if let Some(queue) = self.forget(id.seq()) {
                     queue.depth.removed += 1;
@@ -159,7 +164,8 @@ impl Machine {
         id: MessageId,
         bodies: &dyn Bodies,
     ) -> Result<StopRequested> {
-        self.tick(now, usize::MAX, bodies)?;
+        self.tick(now, bodies)?;
+        self.notice(now, id, bodies)?;
         match self.stage_of(queue, id) {
             None => Ok(StopRequested::NotFound),
             Some(Stage::Scheduled | Stage::Ready | Stage::Dead) => Ok(StopRequested::NotLeased),
@@ -187,18 +193,23 @@ impl Machine {
         bodies: &dyn Bodies,
     ) -> Result<u32> {
         check::batch(dead.len())?;
-        self.tick(now, usize::MAX, bodies)?;
+        self.tick(now, bodies)?;
         let mut count = 0;
         for id in dead {
+            self.notice(now, *id, bodies)?;
             if self.stage_of(queue, *id) == Some(Stage::Dead) {
-                self.redrive_one(id.seq());
+                self.redrive_one(now, id.seq());
                 count += 1;
             }
         }
         Ok(count)
     }
 
-    fn redrive_one(&mut self, seq: u64) {
+    fn redrive_one(&mut self, now: Timestamp, seq: u64) {
+        if let Some(entry) = self.entries.get(&seq) {
+            let (queue, key) = (entry.queue.clone(), entry.key.clone());
+            self.line_up_key(now, &queue, key.as_ref());
+        }
         let place = self.next_seq();
         self.move_to(seq, Stage::Ready);
         if let Some(entry) = self.entries.get_mut(&seq) {

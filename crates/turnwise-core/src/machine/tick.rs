@@ -5,7 +5,9 @@ use super::Machine;
 use super::mutants::{Mutant, is_on};
 use super::rows::{Bodies, Table};
 use crate::error::Result;
-use crate::message::Stage;
+use crate::limits::TICK_ITEMS_MAX;
+use crate::message::{MessageId, OrderingKey, Stage};
+use crate::name::QueueName;
 use crate::time::Timestamp;
 
 impl Machine {
@@ -15,33 +17,90 @@ impl Machine {
     /// `Corrupt` when a body cannot be read.
     pub fn sweep(&mut self, now: Timestamp, limit: u32, bodies: &dyn Bodies) -> Result<u32> {
         let limit = limit as usize;
-        let mut noticed = self.tick(now, limit, bodies)?;
+        let mut noticed = self.end_expired(now, limit, bodies)?;
+        noticed += self.end_lapsed(now, limit.saturating_sub(noticed), bodies)?;
+        noticed += self.line_up_due(now, limit.saturating_sub(noticed));
         noticed += self.forget_old_dedup(now, limit.saturating_sub(noticed));
         noticed += self.drop_old_topics(now, limit.saturating_sub(noticed));
         Ok(u32::try_from(noticed).unwrap_or(u32::MAX))
     }
 
-    /// Notices at most `limit` things whose time has come.
-    pub(super) fn tick(&mut self, now: Timestamp, limit: usize, bodies: &dyn Bodies) -> Result<usize> {
+    /// Notices what time has brought, the oldest first and of each kind a limited
+    /// number, so that no operation pays for everything that ended in a night. What
+    /// an operation touches itself it looks at in any case: see `notice`,
+    /// `line_up_key`, and the heads a claim meets.
+    pub(super) fn tick(&mut self, now: Timestamp, bodies: &dyn Bodies) -> Result<()> {
+        self.end_expired(now, TICK_ITEMS_MAX, bodies)?;
+        self.end_lapsed(now, TICK_ITEMS_MAX, bodies)?;
+        self.line_up_due(now, TICK_ITEMS_MAX);
+        Ok(())
+    }
+
+    fn end_expired(&mut self, now: Timestamp, limit: usize, bodies: &dyn Bodies) -> Result<usize> {
         let mut noticed = 0;
-        while noticed < limit {
-            if let Some((at, seq)) = self.expiring.first().copied().filter(|(at, _)| *at <= now) {
-                self.expiring.remove(&(at, seq));
-                self.expire_if_unleased(now, seq, bodies)?;
-            } else if let Some((at, seq)) = self.leases.first().copied().filter(|(at, _)| *at <= now)
-                && !is_on(Mutant::NoExpiry)
-            {
-                self.leases.remove(&(at, seq));
-                self.lapse(now, seq, bodies)?;
-            } else if let Some((at, seq)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
-                self.due.remove(&(at, seq));
-                self.come_due(seq);
-            } else {
-                break;
-            }
+        while noticed < limit
+            && let Some((at, seq)) = self.expiring.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.expiring.remove(&(at, seq));
+            self.expire_if_unleased(now, seq, bodies)?;
             noticed += 1;
         }
         Ok(noticed)
+    }
+
+    fn end_lapsed(&mut self, now: Timestamp, limit: usize, bodies: &dyn Bodies) -> Result<usize> {
+        let mut noticed = 0;
+        while noticed < limit
+            && !is_on(Mutant::NoExpiry)
+            && let Some((at, seq)) = self.leases.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.leases.remove(&(at, seq));
+            self.lapse(now, seq, bodies)?;
+            noticed += 1;
+        }
+        Ok(noticed)
+    }
+
+    fn line_up_due(&mut self, now: Timestamp, limit: usize) -> usize {
+        let mut noticed = 0;
+        while noticed < limit
+            && let Some((at, seq)) = self.due.first().copied().filter(|(at, _)| *at <= now)
+        {
+            self.due.remove(&(at, seq));
+            self.come_due(seq);
+            noticed += 1;
+        }
+        noticed
+    }
+
+    /// Q10: what is due in a key takes its place before anything new does.
+    pub(super) fn line_up_key(&mut self, now: Timestamp, queue: &QueueName, key: Option<&OrderingKey>) {
+        let Some(key) = key else { return };
+        let first = |machine: &Machine| machine.queues.get(queue)?.first_scheduled(key);
+        while let Some((at, seq)) = first(self).filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, seq));
+            self.come_due(seq);
+        }
+    }
+
+    /// Notices what time has brought to this one message, so that nothing is
+    /// done to it, or answered about it, as if it were still what it was (Q5, Q14, X4).
+    pub(super) fn notice(&mut self, now: Timestamp, id: MessageId, bodies: &dyn Bodies) -> Result<()> {
+        let seq = id.seq();
+        let Some(entry) = self.entries.get(&seq).filter(|entry| entry.id == id) else {
+            return Ok(());
+        };
+        let lapsed = entry.state.lease_expires_at.is_some_and(|until| until <= now);
+        match entry.state.stage {
+            Stage::Leased if lapsed && !is_on(Mutant::NoExpiry) => self.lapse(now, seq, bodies),
+            Stage::Scheduled | Stage::Ready if self.is_expired(now, seq) => self.expire(now, seq, bodies),
+            Stage::Leased | Stage::Scheduled | Stage::Ready | Stage::Dead => Ok(()),
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: Timestamp, seq: u64) -> bool {
+        let end = self.entries.get(&seq).and_then(|entry| entry.expires_at);
+        end.is_some_and(|end| end <= now) && !is_on(Mutant::ExpiredLeased)
     }
 
     fn forget_old_dedup(&mut self, now: Timestamp, limit: usize) -> usize {
@@ -119,7 +178,7 @@ impl Machine {
             let reason = format!("attempts used up ({}): {cause}", entry.state.attempt);
             return self.give_up(now, seq, reason, bodies);
         }
-        if entry.expires_at.is_some_and(|at| at <= now) && !is_on(Mutant::ExpiredLeased) {
+        if self.is_expired(now, seq) {
             return self.expire(now, seq, bodies);
         }
         let lazy = entry.lease_lazy;
@@ -150,6 +209,7 @@ impl Machine {
                 if let Some(entry) = self.entries.get_mut(&seq) {
                     entry.state.place = place;
                     if let Some(queue) = self.queues.get_mut(&entry.queue) {
+                        queue.unschedule(entry);
                         queue.join(entry);
                     }
                 }
@@ -215,6 +275,7 @@ impl Machine {
         }
         if let Some(queue) = self.queues.get_mut(&entry.queue) {
             queue.count_out(entry.state.stage, seq);
+            queue.unschedule(&entry);
             queue.leave(&entry);
         }
         self.delete(Table::Message, seq);

@@ -5,7 +5,7 @@ use super::mutants::{Mutant, is_on};
 use super::rows::{Bodies, Change, DedupScope, Row, StoredChunk, StoredCursor, StoredTopic, Table};
 use super::{Machine, check};
 use crate::error::{ItemResult, Result, StoreError};
-use crate::limits::{EFFECTS_MAX, LIST_LIMIT_MAX};
+use crate::limits::{EFFECTS_MAX, LIST_LIMIT_MAX, READ_BYTES_MAX};
 use crate::name::{Kind, Name, TopicName};
 use crate::time::Timestamp;
 use crate::topic::{
@@ -77,10 +77,9 @@ impl Machine {
                     }
                 }
             }
-            if open
-                .as_ref()
-                .is_some_and(|chunk| chunk.topic != new.topic || chunk.events.len() >= EFFECTS_MAX)
-                && let Some(chunk) = open.take()
+            if open.as_ref().is_some_and(|chunk| {
+                chunk.topic != new.topic || is_full(chunk, new.event_type.len() + new.data.len())
+            }) && let Some(chunk) = open.take()
             {
                 self.put_chunk(chunk);
             }
@@ -162,11 +161,16 @@ impl Machine {
                 position.offset.0.clamp(topic.first - 1, topic.last)
             }
         };
-        let mut events = Vec::new();
+        let mut events: Vec<Event> = Vec::new();
         let limit = limit.clamp(1, LIST_LIMIT_MAX) as usize;
+        let mut bytes = 0;
         let start = topic.chunks.range(..=after + 1).next_back().map_or(0, |(first, _)| *first);
         'chunks: for (seq, _) in topic.chunks.range(start..).map(|(_, chunk)| chunk) {
             for event in self.chunk(bodies, *seq)?.events.iter().filter(|event| event.offset.0 > after) {
+                bytes += event.bytes();
+                if is_over_page(events.len(), bytes) {
+                    break 'chunks;
+                }
                 events.push(event.clone());
                 if events.len() >= limit {
                     break 'chunks;
@@ -178,6 +182,7 @@ impl Machine {
     }
 
     /// See [`crate::TopicStore::read_many`]. Whole chunks, so a page may be a little longer than `limit`.
+    /// A chunk is no larger than a page may be, unless one event alone is.
     ///
     /// # Errors
     /// `Corrupt` when a chunk cannot be read.
@@ -194,15 +199,19 @@ impl Machine {
         let room = |pattern: &TopicPattern| (pattern.0.org().into(), pattern.0.kind());
         let dropped = |pattern| self.topics.dropped.get(&room(pattern)).is_some_and(|(seq, _)| *seq > start);
         let gap = (!same && after.seq > 0) || (start > 0 && patterns.iter().any(dropped));
-        let (mut events, mut next) = (Vec::new(), start);
+        let (mut events, mut next, mut bytes) = (Vec::new(), start, 0);
         for (seq, topic) in self.topics.by_seq.range((Bound::Excluded(start), Bound::Unbounded)) {
-            next = *seq;
             if patterns.iter().any(|pattern| pattern.matches(topic)) {
                 let first = self.topics.by_name.get(topic).map_or(1, |topic| topic.first);
                 let chunk = self.chunk(bodies, *seq)?;
                 let kept = chunk.events.iter().filter(|event| event.offset.0 >= first);
+                bytes += kept.clone().map(Event::bytes).sum::<usize>();
+                if is_over_page(events.len(), bytes) {
+                    break;
+                }
                 events.extend(kept.map(|event| (topic.clone(), event.clone())));
             }
+            next = *seq;
             if events.len() >= limit as usize {
                 break;
             }
@@ -338,4 +347,15 @@ impl Machine {
         self.put(row, Row::Cursor(stored), false);
         true
     }
+}
+
+/// Whether a page that holds `events` already would become too large.
+fn is_over_page(events: usize, bytes: usize) -> bool {
+    events > 0 && bytes > READ_BYTES_MAX && !is_on(Mutant::PageUnbounded)
+}
+
+/// Whether the next event, of so many bytes, starts a chunk of its own.
+fn is_full(chunk: &StoredChunk, next: usize) -> bool {
+    let bytes: usize = chunk.events.iter().map(Event::bytes).sum();
+    chunk.events.len() >= EFFECTS_MAX || bytes + next > READ_BYTES_MAX
 }

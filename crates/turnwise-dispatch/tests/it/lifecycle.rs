@@ -126,3 +126,45 @@ async fn the_state_of_the_agent_is_known() {
     running.join_all().await;
     stage.shut_down().await;
 }
+
+#[tokio::test]
+async fn an_agent_that_knows_no_get_is_up_and_one_that_fails_is_not() {
+    for (answer, up) in [("501 Unsupported method", true), ("404 Not Found", true), ("500 Oops", false)] {
+        let (address, mut agent) = answers_only(answer).await;
+        let mut stage = Stage::new(AgentConfig::default(), BrokerConfig::default()).await;
+        stage.config.base_url = format!("http://{address}");
+        let dispatcher =
+            turnwise_dispatch::Dispatcher::new(stage.broker.clone(), stage.config.clone()).unwrap();
+        let status = dispatcher.status();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        agent.spawn(dispatcher.run(shutdown.clone()));
+        if up {
+            until(|| status() == Some(true)).await;
+        } else {
+            // Its answer was read: only then is the connection given up.
+            agent.join_next().await.unwrap().unwrap();
+            assert_eq!(status(), Some(false));
+        }
+        shutdown.cancel();
+        agent.shutdown().await;
+        stage.shut_down().await;
+    }
+}
+
+/// A server that answers one request like this, then reads until it is left.
+async fn answers_only(status: &str) -> (std::net::SocketAddr, tokio::task::JoinSet<()>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _left = stream.read_to_end(&mut rest).await;
+    });
+    (address, serving)
+}

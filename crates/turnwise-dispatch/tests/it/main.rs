@@ -2,6 +2,7 @@
 //! clauses C1, C2, C4 and C5 as far as one process shows them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod https;
 mod lifecycle;
 mod lost_lease;
 mod matrix;

@@ -59,14 +59,14 @@ pub(crate) async fn judge(shared: &Shared, broker: &Broker, people: &People) {
     for session in &notes.sessions {
         judge_session(session, readings.get(&session.id), book);
     }
-    judge_submissions(&notes, topics, book);
+    judge_submissions(&notes, &topics, book);
     judge_calls(&notes, &ends, book);
 }
 
-/// Every reply ends once, as its last word, and comes from one call. Answers how many there are.
-fn judge_topics(shared: &Shared, book: &Book) -> usize {
+/// Every reply ends once, as its last word, and comes from one call. Answers their names.
+fn judge_topics(shared: &Shared, book: &Book) -> BTreeSet<String> {
     let store = shared.store();
-    let mut count = 0;
+    let mut names = BTreeSet::new();
     let queues = now_or_block(store.queues(None, PAGE)).unwrap_or_default();
     let orgs: BTreeSet<&str> = queues.iter().map(Name::org).chain(["org0", "org1"]).collect();
     for org in orgs {
@@ -80,10 +80,10 @@ fn judge_topics(shared: &Shared, book: &Book) -> usize {
                 }
             };
             judge_topic(&info.topic, &events, book);
-            count += 1;
+            names.insert(info.topic.name().to_owned());
         }
     }
-    count
+    names
 }
 
 fn judge_topic(topic: &TopicName, events: &[Event], book: &Book) {
@@ -91,10 +91,7 @@ fn judge_topic(topic: &TopicName, events: &[Event], book: &Book) {
         |event: &&Event| matches!(event.event_type.as_str(), "turn.done" | "turn.error" | "turn.cancelled");
     let ends = events.iter().filter(is_end).count();
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
-    // A cancel that loses its race with a failure still removes the dead letter:
-    // its own last word comes after the end, where nobody reads.
-    let late_cancel = types.ends_with(&["turn.error", "turn.cancelled"]) && ends == 2;
-    if !late_cancel && (ends != 1 || !events.last().is_some_and(|last| is_end(&last))) {
+    if ends != 1 || !events.last().is_some_and(|last| is_end(&last)) {
         book.broken(format!("{topic:?} has {ends} ends: {types:?}"));
     }
     let said = events.iter().filter(|event| event.event_type.starts_with("agent"));
@@ -137,7 +134,7 @@ fn judge_session(session: &Session, reading: Option<&Vec<(u64, String)>>, book: 
 }
 
 /// What was refused is not there, and nothing is there that nobody sent.
-fn judge_submissions(notes: &Notes, topics: usize, book: &Book) {
+fn judge_submissions(notes: &Notes, topics: &BTreeSet<String>, book: &Book) {
     let called = book.submissions_called();
     let mut ids = BTreeSet::new();
     let mut unsure = 0;
@@ -154,8 +151,12 @@ fn judge_submissions(notes: &Notes, topics: usize, book: &Book) {
             None => {}
         }
     }
-    if topics < ids.len() || topics > ids.len() + unsure {
-        book.broken(format!("{} turns accepted, {unsure} unsure, {topics} kept: {ids:?}", ids.len()));
+    let name = |id: &MessageId| format!("{:016x}", id.nonce());
+    let lost: Vec<String> =
+        ids.iter().filter(|id| !topics.contains(&name(id))).map(MessageId::to_string).collect();
+    if !lost.is_empty() || topics.len() > ids.len() + unsure {
+        let (accepted, kept) = (ids.len(), topics.len());
+        book.broken(format!("{accepted} turns accepted, {unsure} unsure, {kept} kept, lost: {lost:?}"));
     }
 }
 

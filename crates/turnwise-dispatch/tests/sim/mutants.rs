@@ -9,15 +9,19 @@ use turnwise_core::machine::mutants::{Mutant, set};
 const SEEDS: u64 = 12;
 
 /// Faults that no turn can meet: it has no priority, no schedule and no
-/// subscription, nobody redrives it, and its attempts are counted by the broker.
-/// The last four change when something happens or how a turn ends, and the
+/// subscription, nobody redrives it, its answers are shorter than a page, and
+/// its attempts are counted by the broker.
+/// A cancel looks before it removes, and seldom finds that the turn failed in
+/// between. The last four change when something happens or how a turn ends, and the
 /// simulation judges neither: no turn gets old enough to expire in it, and a
 /// stop may always come too late. The suite of the store finds all of them.
-const OUT_OF_REACH: [Mutant; 10] = [
+const OUT_OF_REACH: [Mutant; 12] = [
     Mutant::PriorityIgnored,
     Mutant::AttemptsIgnored,
     Mutant::RedriveKeepsAttempts,
     Mutant::CursorGoesBack,
+    Mutant::PageUnbounded,
+    Mutant::DeadRemovedAgain,
     Mutant::DueJumpsQueue,
     Mutant::ExpiredLeased,
     Mutant::AtEndForgotten,

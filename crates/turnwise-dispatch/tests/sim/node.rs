@@ -42,6 +42,7 @@ pub(crate) struct Node {
     pub(crate) weather: Arc<Weather>,
     broker: Arc<Mutex<Option<Broker>>>,
     tasks: JoinSet<()>,
+    requests: JoinSet<()>,
     shutdown: CancellationToken,
 }
 
@@ -55,7 +56,7 @@ impl Node {
         let pipes = Pipes { agents: Arc::clone(agents), weather: Arc::clone(&weather) };
         let (seat_of, slot, stop) = (Arc::clone(shared), Arc::clone(&broker), shutdown.clone());
         tasks.spawn(live(seat_of, pipes, random, slot, stop));
-        Node { weather, broker, tasks, shutdown }
+        Node { weather, broker, tasks, requests: JoinSet::new(), shutdown }
     }
 
     /// Its broker, once it is up.
@@ -65,8 +66,14 @@ impl Node {
 
     /// Runs a client's request on this node: it ends with the node at the latest.
     pub(crate) fn serve(&mut self, request: impl Future<Output = ()> + Send + 'static) {
-        while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn(request);
+        while self.requests.try_join_next().is_some() {}
+        self.requests.spawn(request);
+    }
+
+    /// Whether a client's request is still on its way.
+    pub(crate) fn is_serving(&mut self) -> bool {
+        while self.requests.try_join_next().is_some() {}
+        !self.requests.is_empty()
     }
 
     /// Asks it to finish what it does and end.
@@ -77,6 +84,7 @@ impl Node {
     /// Ends it in the middle of everything.
     pub(crate) async fn kill(&mut self) {
         self.weather.die();
+        self.requests.shutdown().await;
         self.tasks.shutdown().await;
         *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

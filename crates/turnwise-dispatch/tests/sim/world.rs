@@ -397,7 +397,7 @@ impl World {
         }
     }
 
-    /// Heals everything, waits until every turn has ended, and judges.
+    /// Heals everything, waits until every request is answered and every turn has ended, and judges.
     async fn end(mut self) -> Outcome {
         self.agents.heal();
         if self.machine.power.is_out() {
@@ -405,7 +405,7 @@ impl World {
         }
         self.end_troubles(true).await;
         let until = Instant::now() + DRAIN_MAX;
-        while judge::open_turns(&self.machine.shared) > 0 {
+        while self.nodes.iter_mut().any(Node::is_serving) || judge::open_turns(&self.machine.shared) > 0 {
             if Instant::now() > until {
                 self.book().broken("turns do not end although nothing is wrong any more".to_owned());
                 break;

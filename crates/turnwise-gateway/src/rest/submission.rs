@@ -156,7 +156,7 @@ fn client_message_id(fields: &MessageFields<'_>, headers: &HeaderMap, errors: &m
     match key.to_str().ok().filter(|key| rules::id(key).is_none()) {
         Some(key) => Some(key.to_owned()),
         None => {
-            errors.add("", "the header Idempotency-Key must have 1 to 256 visible ASCII characters");
+            errors.add("Idempotency-Key", "must have 1 to 256 visible ASCII characters");
             None
         }
     }

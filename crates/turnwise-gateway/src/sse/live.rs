@@ -1,6 +1,7 @@
 //! A turn's events as a response body. Events that are there together share
-//! one write; nothing is read ahead of the reader, so a slow one costs one
-//! chunk of memory and delays nobody.
+//! one write. The stream of events has at most one page read ahead of the
+//! reader, which the store bounds in bytes, and here waits at most one chunk or
+//! one longer event: so much memory a slow reader costs, and it delays nobody.
 
 use super::encoder;
 use crate::limits::{HEARTBEAT, RECONNECT_MS, STREAM_CHUNK_BYTES};

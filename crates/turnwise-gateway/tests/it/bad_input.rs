@@ -74,7 +74,7 @@ async fn content_that_breaks_a_rule() {
         post(&body("x")).header("Idempotency-Key", &"k".repeat(257)),
         422,
         "invalid_content",
-        "Idempotency-Key",
+        r#""pointer":"Idempotency-Key""#,
     )
     .await;
 }

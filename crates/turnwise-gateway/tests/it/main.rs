@@ -9,6 +9,7 @@ mod client;
 mod node;
 mod queue;
 mod serving;
+mod slow;
 mod store_trouble;
 mod stream;
 mod submission;

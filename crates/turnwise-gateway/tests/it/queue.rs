@@ -1,9 +1,10 @@
 //! The queue of a user, and the probes.
 
-use crate::client::get;
-use crate::node::{answered, node};
+use crate::client::{get, post};
+use crate::node::{answered, body, node, node_with};
 use serde_json::json;
 use std::sync::Arc;
+use turnwise_broker::BrokerConfig;
 
 #[tokio::test]
 async fn a_queue_counts_without_the_one_in_progress() {
@@ -45,4 +46,24 @@ async fn the_health_of_a_node() {
     assert_eq!(node.send(&get("/livez")).await.json(), json!({"status":"live"}));
     let verbose = node.send(&get("/readyz?verbose")).await.json();
     assert_eq!(verbose, json!({"status":"ready","store":"ok","agent":"ok"}));
+}
+
+#[tokio::test]
+async fn so_many_organisations_and_no_more() {
+    let config = BrokerConfig { orgs_max: 2, orgs_asked_max: 1, ..BrokerConfig::default() };
+    let node = node_with(config, |_| {}).await;
+    let send = |org: &str| {
+        let named = body("hi").replace(r#""org_id":"o""#, &format!(r#""org_id":"{org}""#));
+        post(&named).header("Prefer", "respond-async")
+    };
+    for org in ["a", "b", "a"] {
+        assert_eq!(node.send(&send(org)).await.status, 200);
+    }
+    let refused = node.send(&send("c")).await;
+    refused.assert_problem(422, "invalid_content");
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/org_id");
+    assert_eq!(node.send(&get("/api/v1/queue/u?org_id=a")).await.json()["queue_length"], 2);
+    let unnamed = node.send(&get("/api/v1/queue/u")).await;
+    unnamed.assert_problem(422, "invalid_content");
+    assert_eq!(unnamed.json()["errors"][0]["pointer"], "?org_id");
 }

@@ -6,8 +6,8 @@ use crate::node::{Node, answered, body, node_on};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-use turnwise_broker::BrokerConfig;
-use turnwise_core::{Kind, Name};
+use turnwise_broker::{BrokerConfig, BrokerError, TurnState};
+use turnwise_core::{Kind, Name, StoreError};
 use turnwise_store::memory::MemoryStore;
 use turnwise_store::system_clock;
 use turnwise_testkit::faulty::{Fault, FaultyStore, Op};
@@ -49,10 +49,19 @@ async fn a_store_that_is_away_is_503_and_nothing_was_stored() {
         for call in [
             get(&format!("/api/v1/message/{id}")),
             delete(&format!("/api/v1/message/{id}")),
-            get(&format!("/api/v1/stream?user_id=u&message_id={id}")),
             get("/api/v1/queue/u?org_id=o"),
         ] {
             node.send(&call).await.assert_problem(503, "store_unavailable");
+        }
+        let stream = node.send(&get(&format!("/api/v1/stream?user_id=u&message_id={id}"))).await;
+        match round {
+            0 => stream.assert_problem(503, "store_unavailable"),
+            // A turn this node has just accepted: its stream opens without the
+            // store, then breaks off with the advice to come back.
+            _ => {
+                assert_eq!(stream.status, 200, "{}", stream.text());
+                assert!(stream.text().ends_with(": interrupted, reconnect with Last-Event-ID\n\n"));
+            }
         }
         assert_eq!(node.send(&get("/livez")).await.status, 200);
         store.recover();
@@ -99,6 +108,25 @@ async fn a_repeat_of_a_stored_message_is_never_told_that_nothing_was_stored() {
     store.recover();
     assert_eq!(node.send(&send_as("m")).await.status, 200);
     assert_eq!(stored(&store).await, 1);
+}
+
+#[tokio::test]
+async fn a_repeat_of_an_answered_message_does_not_wait_for_the_store() {
+    let (node, store) = node().await;
+    node.send(&send_as("m")).await;
+    let turn = node.claim().await;
+    node.finish(&turn, answered("yes")).await;
+    let repeat = node.send(&send_as("m")).await;
+    assert_eq!(repeat.json()["responses"][0], "yes", "{}", repeat.text());
+    // What the gateway asks once the repeat was found to be over.
+    store.fail(&[Op::Look], Fault::Refused);
+    let failed = store.failed(Op::Look);
+    let end = timeout(PATIENCE, node.broker.end_of_repeat("o", turn.id)).await.expect("it does not wait");
+    assert!(matches!(end, Err(BrokerError::Store(StoreError::Unknown(_)))), "it is stored: {end:?}");
+    assert_eq!(store.failed(Op::Look), failed + 1, "one look");
+    store.recover();
+    let end = node.broker.end_of_repeat("o", turn.id).await.unwrap();
+    assert!(end.is_some_and(|end| end.state == TurnState::Completed));
 }
 
 #[tokio::test]

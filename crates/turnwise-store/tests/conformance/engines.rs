@@ -34,6 +34,10 @@ impl Harness for Memory {
         unreachable!("memory is not durable")
     }
 
+    async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str> {
+        Err("nothing below it can hang")
+    }
+
     fn clock(&self) -> &ManualClock {
         &self.clock
     }
@@ -87,6 +91,10 @@ impl Harness for Folder {
         copy_files(self.opened.lock().unwrap().last().expect("it was opened").0.path(), copy.path());
         drop(store);
         self.start(copy)
+    }
+
+    async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str> {
+        Err("a real folder has no such switch; `power cut` runs the same engine on a disk that has one")
     }
 
     fn clock(&self) -> &ManualClock {
@@ -150,11 +158,11 @@ impl Harness for PowerCut {
         self.start(PowerCutDisk::default(), EmbeddedConfig::default())
     }
 
-    async fn open_hanging(&self) -> Option<(Arc<dyn Store>, HangSwitch)> {
+    async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str> {
         let disk = PowerCutDisk::default();
         let config = EmbeddedConfig { call_timeout: IMPATIENCE, ..EmbeddedConfig::default() };
         let store = self.start(disk.clone(), config);
-        Some((store, Box::new(move |hangs| disk.hang(hangs))))
+        Ok((store, Box::new(move |hangs| disk.hang(hangs))))
     }
 
     async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {

@@ -9,6 +9,7 @@ mod power_cut;
 use engines::{Folder, Memory, PowerCut};
 use std::io::Write as _;
 use turnwise_testkit::report::{Table, check, named};
+use turnwise_testkit::trial::Ran;
 use turnwise_testkit::{Harness, model};
 
 /// Columns of the table.
@@ -17,13 +18,17 @@ static TABLE: Table = Table::new();
 
 fn holds(clause: &str, harness: &dyn Harness) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let verdict = runtime.block_on(check(named(clause).expect("a clause of this name"), harness));
-    if let Some(table) = TABLE.enter(clause, harness.name(), verdict.is_ok(), ENGINES) {
+    let ran = runtime.block_on(check(named(clause).expect("a clause of this name"), harness));
+    let table = TABLE.enter(clause, harness.name(), ran.clone(), ENGINES);
+    if let Some(table) = &table {
         // Past the capture of test output: the table is what this run is for.
-        let _ = std::io::stderr().write_all(format!("\n{table}\n").as_bytes());
+        let _ = std::io::stderr().write_all(format!("\n{}\n", table.text).as_bytes());
     }
-    if let Err(broken) = verdict {
+    if let Ran::Broken(broken) = ran {
         panic!("{clause} is broken on {}: {broken}", harness.name());
+    }
+    if let Some(table) = table {
+        assert!(table.never_ran.is_empty(), "no engine ran {:?}", table.never_ran);
     }
 }
 

@@ -51,10 +51,17 @@ fn new_work_is_refused_and_old_work_can_end() {
         };
         assert!(matches!(&why, StoreError::Unavailable(why) if why.contains("disk is full")), "{why}");
         assert!(stored > 20, "{stored}");
-        for _ in 0..stored {
+        while enqueue(&*store, message(b"small")).await.is_ok() {}
+        let depth = store.depth(&queue()).await.unwrap();
+        let asked = store.enqueue(Vec::new()).await;
+        assert!(matches!(asked, Err(StoreError::Unavailable(_))), "no room, told {asked:?}");
+        assert_eq!(store.sweep(10).await, Ok(0), "what is there may still be changed");
+        assert_eq!(store.depth(&queue()).await.unwrap(), depth);
+        for _ in 0..depth.ready {
             let held = store.claim(claim(1, false)).await.unwrap().pop().unwrap();
             assert_eq!(settle(&*store, ack(held.receipt)).await, Ok(Settled::Done));
         }
+        assert_eq!(store.enqueue(Vec::new()).await, Ok(Vec::new()), "there is room again");
         enqueue(&*store, message(&vec![1; 200_000])).await.expect("there is room again");
     });
 }

@@ -151,6 +151,11 @@ async fn expired_and_removed(harness: &dyn Harness) -> Verdict {
     trial.settle(&delivery, Outcome::Dead { reason: "d".into() }).await?;
     let ready = trial.put(&jobs, "r", "ready").await?;
     trial.put(&jobs, "r", "stays").await?;
+    let refused = trial.store.remove(&jobs, vec![(dead, vec![publish(&topic("t"), "again")])]).await?;
+    same!(refused, [Ok(Removed::Dead)], "a second end for a dead letter");
+    trial.crash().await;
+    same!(trial.info(&jobs, dead).await?.stage, Stage::Dead, "a dead letter that was not removed");
+    hold!(trial.notes(&topic("t")).await?.is_empty(), "a refused remove had an effect");
     let items = [later, dead, ready, ready].map(|id| (id, Vec::new())).to_vec();
     let answers = trial.store.remove(&jobs, items).await?;
     let done = Ok(Removed::Done);
@@ -259,7 +264,9 @@ pub(super) async fn q15_batches_are_checked_first_and_answered_apart(harness: &d
         })
         .collect();
     same!(kinds, ["new 1", "conflict", "full", "new 2"], "each item has its own answer");
+    let before = trial.store.depth(&jobs).await?;
     same!(trial.store.enqueue(Vec::new()).await?.len(), 0, "answers to an empty batch");
+    same!(trial.store.depth(&jobs).await?, before, "an empty batch only asks for room");
     trial.conserve(&jobs).await?;
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! Clause X2: what an engine says while its storage hangs, and that it was true.
 
-use crate::harness::Harness;
-use crate::trial::{LEASE, Trial, Verdict, event, message, publish, queue, secs, texts, topic};
+use crate::harness::{HangSwitch, Harness};
+use crate::trial::{LEASE, Ran, Trial, Verdict, event, message, publish, queue, secs, texts, topic};
 use crate::{Broken, hold, same};
 use futures_util::future::{BoxFuture, join_all};
+use std::sync::Arc;
 use std::time::Duration;
 use turnwise_core::{
     Claim, Dedup, Delivery, Enqueued, NewEvent, NewMessage, Outcome, Receipt, Result, Settled, Settlement,
-    StoreError,
+    Store, StoreError,
 };
 
 /// Longest wait for an answer here; engines are opened with less.
@@ -99,10 +100,14 @@ async fn goes_on(trial: &Trial<'_>) -> Verdict {
     Err(Broken("the store does not go on by itself".into()))
 }
 
-pub(super) async fn x2_a_store_that_hangs_answers_in_time(harness: &dyn Harness) -> Verdict {
-    let Some((store, hang)) = harness.open_hanging().await else {
-        return Ok(());
-    };
+pub(super) async fn x2_a_store_that_hangs_answers_in_time(harness: &dyn Harness) -> Ran {
+    match harness.open_hanging().await {
+        Ok((store, hang)) => hangs_and_goes_on(harness, store, hang).await.into(),
+        Err(why) => Ran::NotRun(why),
+    }
+}
+
+async fn hangs_and_goes_on(harness: &dyn Harness, store: Arc<dyn Store>, hang: HangSwitch) -> Verdict {
     let trial = Trial { harness, store, clock: harness.clock() };
     let (jobs, log) = (queue("jobs"), topic("log"));
     trial.put(&jobs, "held", "held").await?;

@@ -3,6 +3,7 @@
 use super::oracle::Reached;
 use crate::trial::Verdict;
 use crate::{hold, same};
+use turnwise_core::limits::READ_BYTES_MAX;
 use turnwise_core::{
     Epoch, Event, ItemResult, NewEvent, Offset, Position, Read, ReadFrom, StoreError, Timestamp, TopicName,
 };
@@ -137,9 +138,15 @@ impl Events {
                 return Ok(());
             }
         };
-        let events: Vec<Event> =
-            log.events.iter().filter(|event| event.offset.0 > after).take(limit as usize).cloned().collect();
-        let next = events.last().map_or(after, |event| event.offset.0);
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for event in log.events.iter().filter(|event| event.offset.0 > after).take(limit as usize) {
+            bytes += event.event_type.len() + event.data.len();
+            if bytes > READ_BYTES_MAX && !events.is_empty() {
+                break;
+            }
+            events.push(event.clone());
+        }
+        let next = events.last().map_or(after, |event: &Event| event.offset.0);
         let next = Position { epoch, offset: Offset(next) };
         same!(*answer, Read::Events { events, next }, "reading {topic:?} from {from:?}");
         Ok(())

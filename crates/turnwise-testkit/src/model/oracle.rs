@@ -125,6 +125,10 @@ impl Oracle {
                 self.events.trim(topic, before.0);
                 return Ok(());
             }
+            (Op::Enqueue(batch), Answer::Enqueued(answers)) if batch.is_empty() => {
+                same!(answers.len(), 0, "answers to an empty batch");
+                return Ok(());
+            }
             (Op::Advance(topic, from, to), Answer::Moved(moved)) => {
                 return self.events.advance(topic, *from, *to, *moved);
             }
@@ -405,8 +409,10 @@ impl Oracle {
 
     fn remove(&mut self, now: Timestamp, queue: &QueueName, id: MessageId, effects: &[Effect]) -> Removed {
         let Some(at) = self.by_id(queue, id) else { return Removed::NotFound };
-        if self.messages.get(at).is_some_and(|known| known.stage == Some(Stage::Leased)) {
-            return Removed::Leased;
+        match self.messages.get(at).and_then(|known| known.stage) {
+            Some(Stage::Leased) => return Removed::Leased,
+            Some(Stage::Dead) if !effects.is_empty() => return Removed::Dead,
+            Some(Stage::Scheduled | Stage::Ready | Stage::Dead) | None => {}
         }
         if let Some(sent) = self.end(at) {
             self.total(&sent.queue).removed += 1;

@@ -28,6 +28,9 @@ pub(crate) struct SendArgs {
     /// The API key
     #[arg(long, env = "TURNWISE_API_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// Seconds to wait for the end of the answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     /// The message
     text: String,
 }
@@ -37,7 +40,22 @@ pub(crate) fn run(context: &Context, arguments: SendArgs) -> Outcome {
 }
 
 async fn send(context: &Context, arguments: SendArgs) -> Outcome {
-    let server = Server::new(&arguments.url, arguments.key.filter(|key| !key.is_empty()))?;
+    let server = Server::new(&arguments.url, arguments.key.clone().filter(|key| !key.is_empty()))?;
+    let limit = Duration::from_secs(arguments.timeout);
+    tokio::time::timeout(limit, submit_and_follow(context, &server, &arguments)).await.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Exit::Unreachable,
+            "no answer in time",
+            format!(
+                "the turn was not over after {} s; if it was accepted it stays in its queue",
+                limit.as_secs()
+            ),
+        )
+        .hint("no agent is configured or it is busy: `turnwise serve --mock-agent` brings one"))
+    })
+}
+
+async fn submit_and_follow(context: &Context, server: &Server, arguments: &SendArgs) -> Outcome {
     let message = Message {
         org: &arguments.org,
         user: &arguments.user,
@@ -70,7 +88,6 @@ async fn send(context: &Context, arguments: SendArgs) -> Outcome {
             _ => {}
         }
     }
-    printer.finish();
     Ok(())
 }
 
@@ -86,10 +103,13 @@ fn failed_turn(data: &str) -> Failure {
     )
 }
 
-/// Turns the agent's events into text: parts as they come, the whole answer at its end.
+/// Turns the agent's events into text: parts as they come, at the end what the whole answer adds to them.
+/// A line that was begun is ended in any case.
 #[derive(Default)]
 struct Printer {
     in_line: bool,
+    /// What was printed in parts.
+    parts: String,
 }
 
 impl Printer {
@@ -113,12 +133,14 @@ impl Printer {
         let parsed: Value = serde_json::from_str(data).unwrap_or_default();
         let whole = parsed.get("response").unwrap_or(&parsed).get("responses").and_then(Value::as_array);
         if let Some(texts) = whole {
+            let texts: Vec<&str> = texts.iter().filter_map(Value::as_str).collect();
             self.finish();
-            for text in texts.iter().filter_map(Value::as_str) {
-                print::line(text);
+            if adds_something(&texts, &self.parts) {
+                texts.iter().for_each(|text| print::line(text));
             }
         } else if let Some(part) = ["text", "delta"].iter().find_map(|name| parsed.get(name)?.as_str()) {
             print::text(part);
+            self.parts.push_str(part);
             self.in_line = true;
         }
     }
@@ -127,5 +149,36 @@ impl Printer {
         if std::mem::take(&mut self.in_line) {
             print::line("");
         }
+    }
+}
+
+impl Drop for Printer {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Whether a whole answer says more than its parts did. Spaces between the texts do not count.
+fn adds_something(texts: &[&str], parts: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<String>();
+    words(&texts.concat()) != words(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(texts: &[&str], parts: &str, adds: bool) {
+        assert_eq!(adds_something(texts, parts), adds, "{texts:?} after {parts:?}");
+    }
+
+    #[test]
+    fn a_whole_answer_is_new_only_if_its_parts_said_something_else() {
+        check(&["Hello there."], "Hello there.", false);
+        check(&["Hello", "there."], "Hello\nthere. ", false);
+        check(&["You said: hello"], "part 1 part 2 ", true);
+        check(&["Hello there."], "Hello", true);
+        check(&["Hello"], "", true);
+        check(&[], "", false);
     }
 }

@@ -123,7 +123,12 @@ impl Layers {
             hint: "name another with --config or TURNWISE_CONFIG".into(),
         })?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError {
-            detail: format!("{} is not TOML: {}", path.display(), error.to_string().trim_end()),
+            detail: format!(
+                "{} is not TOML: {}{}",
+                path.display(),
+                error.message(),
+                place(&text, error.span())
+            ),
             hint: "`turnwise config reference` shows the form".into(),
         })?;
         self.read_table(path, "", &table)
@@ -149,6 +154,14 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// Line and column of a place. The line itself is not quoted: it may hold a secret.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else { return String::new() };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!(" (line {line}, column {column})")
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>, place: &str) -> ConfigError {

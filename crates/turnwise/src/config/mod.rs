@@ -2,6 +2,7 @@
 //! environment before TOML file before default; unknown names are errors.
 
 mod layers;
+mod limits;
 pub(crate) mod settings;
 mod show;
 
@@ -11,15 +12,12 @@ pub(crate) use show::{env_example, reference, rows};
 use layers::Layers;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Most ports that are tried when the default one is taken.
 pub(crate) const PORT_SHIFT_MAX: u16 = 20;
-/// Threads at most.
-const THREADS_MAX: u64 = 256;
-/// Seconds at most, for every setting in seconds: 30 days.
-const SECONDS_MAX: f64 = 2_592_000.0;
 /// The id under which `BROKER_API_KEY` appears.
 const BROKER_KEY_ID: &str = "broker_api_key";
 
@@ -69,8 +67,10 @@ pub(crate) struct Config {
     pub(crate) insecure_no_auth: bool,
     pub(crate) store: StoreKind,
     pub(crate) data_dir: PathBuf,
+    pub(crate) quick_repair: bool,
     pub(crate) agent_base_url: Option<String>,
     pub(crate) agent_api_key: Option<String>,
+    pub(crate) agent_ca_file: Option<PathBuf>,
     pub(crate) agent_timeout: Duration,
     pub(crate) agent_concurrency: u32,
     pub(crate) agent_stream: AgentStream,
@@ -105,28 +105,30 @@ impl Config {
         let read = Reader { layers: &layers };
         let config = Config {
             host: read.text("http.host").unwrap_or_default(),
-            port: read.number("http.port", 0, u64::from(u16::MAX))?,
+            port: read.number("http.port", limits::PORT)?,
             port_is_set: layers.get("http.port").1 != Source::Default,
-            body_bytes_max: read.number("http.body_bytes_max", 1_024, 1 << 30)?,
+            body_bytes_max: read.number("http.body_bytes_max", limits::BODY_BYTES)?,
             cors_origins: read.list("cors.origins"),
             keys: read.keys()?,
             insecure_no_auth: read.switch("auth.insecure_no_auth")?,
             store: read.store()?,
             data_dir: PathBuf::from(read.text("store.data_dir").unwrap_or_default()),
+            quick_repair: read.switch("store.quick_repair")?,
             agent_base_url: read.agent_url()?,
             agent_api_key: read.text("agent.api_key"),
-            agent_timeout: read.seconds("agent.timeout_seconds")?,
-            agent_concurrency: read.number("agent.concurrency", 1, 1_000_000)?,
+            agent_ca_file: read.text("agent.ca_file").map(PathBuf::from),
+            agent_timeout: read.seconds("agent.timeout_seconds", limits::AGENT_TIMEOUT)?,
+            agent_concurrency: read.number("agent.concurrency", limits::AGENT_CONCURRENCY)?,
             agent_stream: read.agent_stream()?,
             message_async: read.one_of("message.mode", &["sync", "async"])? == "async",
-            depth_max: read.number("conversation.depth_max", 1, 1_000_000)?,
-            turn_lease: read.seconds("turn.lease_seconds")?,
-            turn_attempts_max: read.number("turn.max_attempts", 1, 1_000)?,
-            retry_after_max: read.seconds("turn.retry_after_seconds_max")?,
-            retention: read.seconds("turn.retention_seconds")?,
-            retained_turns_max: read.number("turn.retained_turns_max", 1, u64::MAX)?,
-            drain: read.seconds("drain.seconds")?,
-            threads: read.number("runtime.threads", 1, THREADS_MAX)?,
+            depth_max: read.number("conversation.depth_max", limits::DEPTH)?,
+            turn_lease: read.seconds("turn.lease_seconds", limits::LEASE)?,
+            turn_attempts_max: read.number("turn.max_attempts", limits::ATTEMPTS)?,
+            retry_after_max: read.seconds("turn.retry_after_seconds_max", limits::RETRY_AFTER)?,
+            retention: read.seconds("turn.retention_seconds", limits::RETENTION)?,
+            retained_turns_max: read.number("turn.retained_turns_max", limits::RETAINED_TURNS)?,
+            drain: read.seconds("drain.seconds", limits::DRAIN)?,
+            threads: read.number("runtime.threads", limits::THREADS)?,
             log_level: read.text("log.level").unwrap_or_default(),
             log_json: read.one_of("log.format", &["text", "json"])? == "json",
             file: layers.file.clone(),
@@ -161,22 +163,25 @@ impl Reader<'_> {
         }
     }
 
-    fn number<N: TryFrom<u64>>(&self, key: &'static str, least: u64, most: u64) -> Result<N, ConfigError> {
-        let must = || format!("a whole number from {least} to {most}");
+    fn number<N: TryFrom<u64>>(
+        &self,
+        key: &'static str,
+        within: RangeInclusive<u64>,
+    ) -> Result<N, ConfigError> {
+        let must = || format!("a whole number from {} to {}", within.start(), within.end());
         let number: u64 = self.layers.get(key).0.parse().map_err(|_| self.wrong(key, &must()))?;
-        if number < least || number > most {
+        if !within.contains(&number) {
             return Err(self.wrong(key, &must()));
         }
         N::try_from(number).map_err(|_| self.wrong(key, &must()))
     }
 
-    fn seconds(&self, key: &'static str) -> Result<Duration, ConfigError> {
-        let wrong = || self.wrong(key, "a number of seconds above 0, at most 30 days");
+    fn seconds(&self, key: &'static str, within: RangeInclusive<Duration>) -> Result<Duration, ConfigError> {
+        let (least, most) = (within.start().as_secs_f64(), within.end().as_secs_f64());
+        let wrong = || self.wrong(key, &format!("a number of seconds from {least} to {most}"));
         let number: f64 = self.layers.get(key).0.parse().map_err(|_| wrong())?;
-        if !(number > 0.0 && number <= SECONDS_MAX) {
-            return Err(wrong());
-        }
-        Duration::try_from_secs_f64(number).map_err(|_| wrong())
+        let time = Duration::try_from_secs_f64(number).map_err(|_| wrong())?;
+        within.contains(&time).then_some(time).ok_or_else(wrong)
     }
 
     fn switch(&self, key: &'static str) -> Result<bool, ConfigError> {
@@ -330,6 +335,13 @@ mod tests {
         assert!(load("", &[("PORT", "70000")], &[]).is_err());
         assert!(load("", &[("WORKER_TIMEOUT", "-1")], &[]).is_err());
         assert!(load("", &[("WORKER_BASE_URL", "localhost:1")], &[]).is_err());
+    }
+
+    #[test]
+    fn a_broken_file_is_placed_and_not_quoted() {
+        let error = load("[agent]\napi_key = 'hunter2' hunter2\n", &[], &[]).unwrap_err();
+        assert!(error.detail.contains("(line 2, column "), "{error:?}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]

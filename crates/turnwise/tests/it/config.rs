@@ -11,7 +11,7 @@ async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
         (("TURNWISE_STORE", "postgres://h"), "not built into this version"),
         (("HOST", "0.0.0.0"), "--insecure-no-auth"),
         (("PORT", "many"), "http.port"),
-        (("WORKER_BASE_URL", "https://h"), "http"),
+        (("WORKER_BASE_URL", "ftp://h"), "http"),
         (("LOG_LEVEL", "a=b=c"), "INFO"),
     ] {
         let folder = tempfile::tempdir().unwrap();

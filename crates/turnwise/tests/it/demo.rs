@@ -12,6 +12,7 @@ async fn the_demo_finds_nothing_wrong() {
     assert_eq!(output.status.code(), Some(0), "{report:#}");
     assert_eq!(report["ok"], true);
     assert_eq!(report["server_kills"], 1, "{report:#}");
+    assert_eq!(report["resumes"], 1, "{report:#}");
     assert_eq!(report["users"], 3);
     assert_eq!(report["clients"], 6);
 }

@@ -15,10 +15,14 @@ use turnwise_mock::{
     conversation_of_user,
 };
 
-/// Kills that count.
+/// Kills that count, unless [`CYCLES_ENV`] says otherwise.
 const CYCLES: u32 = 25;
-/// Kills that may miss what they should hit.
-const INVALID_MAX: u32 = 50;
+/// Asks for more kills, or fewer.
+const CYCLES_ENV: &str = "TURNWISE_KILL_CYCLES";
+/// Kills per cycle that may miss what they should hit: such a cycle is repeated.
+const INVALID_PER_CYCLE_MAX: u32 = 2;
+/// The agent notices by then that its caller is gone.
+const NOTICE_MAX: Duration = Duration::from_secs(2);
 /// Users, each with two clients that write at once.
 const USERS: usize = 6;
 /// After a restart everything is over by then.
@@ -90,9 +94,10 @@ async fn client(history: Arc<History>, url: String, user: String) {
     }
 }
 
-/// One run of load that ends with a kill; true if the kill hit what it should.
+/// One run of load that ends with a kill. True if the kill cut a call of the agent and a
+/// submission: the agent saw its caller leave, and a client that had sent got no answer.
 async fn load_and_kill(server: &mut Running, agent: &FakeAgent, history: &Arc<History>, cycle: u32) -> bool {
-    let unanswered_before = history.unanswered.lock().await.len();
+    assert!(history.unanswered.lock().await.is_empty(), "the last cycle was not finished");
     let mut clients = JoinSet::new();
     for user in 0..USERS {
         for _ in 0..2 {
@@ -109,15 +114,32 @@ async fn load_and_kill(server: &mut Running, agent: &FakeAgent, history: &Arc<Hi
         }
         tokio::task::yield_now().await;
     }
-    let in_flight = agent.journal().stats().in_flight;
+    let abandoned_before = agent.journal().stats().abandoned;
+    let killed = history.tick();
     server.kill().await;
     history.stop.store(true, Ordering::SeqCst);
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
     history.stop.store(false, Ordering::SeqCst);
-    let unanswered = history.unanswered.lock().await.len() - unanswered_before;
-    in_flight > 0 && unanswered > 0
+    // What was sent after the kill met a closed port and proves nothing.
+    let cut_submissions = history.unanswered.lock().await.iter().filter(|sent| sent.sent < killed).count();
+    cut_calls(agent, abandoned_before).await > 0 && cut_submissions > 0
+}
+
+/// Calls that lost their caller since the journal knew `before` of them. The server is dead by now.
+async fn cut_calls(agent: &FakeAgent, before: u64) -> u64 {
+    let idle = async {
+        while agent.journal().stats().in_flight > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(NOTICE_MAX, idle).await.expect("no call outlives its caller");
+    agent.journal().stats().abandoned - before
+}
+
+fn cycles() -> u32 {
+    std::env::var(CYCLES_ENV).map_or(CYCLES, |text| text.parse().expect("TURNWISE_KILL_CYCLES is a number"))
 }
 
 /// Waits, without a request, until the agent has seen the end of all that was accepted.
@@ -198,7 +220,7 @@ async fn read_ends(url: &str, history: &History) -> HashMap<String, u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_over_25_kills() {
+async fn nothing_acknowledged_is_lost_over_many_kills() {
     let folder = tempfile::tempdir().unwrap();
     let config = AgentConfig { delay_ms: 10, delay_spread_ms: 30, ..AgentConfig::default() };
     let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), config).await.unwrap();
@@ -208,12 +230,17 @@ async fn nothing_acknowledged_is_lost_over_25_kills() {
     let port = u16::try_from(server.ready["port"].as_u64().unwrap()).unwrap();
     let (mut valid, mut invalid, mut slowest) = (0, 0, Duration::ZERO);
     let mut states: HashMap<String, u64> = HashMap::new();
-    while valid < CYCLES {
+    let cycles = cycles();
+    while valid < cycles {
         match load_and_kill(&mut server, &agent, &history, valid + invalid).await {
             true => valid += 1,
             false => invalid += 1,
         }
-        assert!(invalid <= INVALID_MAX, "the kills do not hit anything");
+        assert!(
+            invalid <= cycles * INVALID_PER_CYCLE_MAX,
+            "the kills do not hit: {valid} of {}",
+            valid + invalid
+        );
         server = serve(folder.path(), port, Some(&agent.base_url()), &env).await;
         slowest = slowest.max(drained(&agent, &history).await);
         for (state, count) in read_ends(server.url(), &history).await {
@@ -223,12 +250,13 @@ async fn nothing_acknowledged_is_lost_over_25_kills() {
         drained(&agent, &history).await;
         read_ends(server.url(), &history).await;
     }
+    assert_eq!(agent.journal().stats().dropped, 0, "the journal has no room for so many cycles");
     let mut checker = HistoryChecker::new().with_declared_reruns();
     checker.add_calls(agent.journal().calls());
     checker.add_receipts(history.accepted.lock().await.iter().cloned());
     let verdict = checker.check();
     assert!(verdict.is_clean(), "{:#?}", verdict.violations);
-    assert!(verdict.receipts > 100, "too little happened: {}", verdict.receipts);
+    assert!(verdict.receipts > 4 * cycles as usize, "too little happened: {}", verdict.receipts);
     println!(
         "{valid} kills ({invalid} missed), {} turns, {} calls, {states:?}, slowest drain {slowest:?}",
         verdict.receipts, verdict.calls

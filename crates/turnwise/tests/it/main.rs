@@ -8,5 +8,7 @@ mod demo;
 mod examples;
 mod json;
 mod kill9;
+mod limits;
+mod send;
 mod stream;
 mod support;

@@ -19,7 +19,7 @@ const UNDER_WAY_MAX: usize = 3;
 /// How long a killed server is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Events after which the leaving client leaves.
-const LEAVES_AFTER: usize = 2;
+const LEAVES_AFTER: usize = 3;
 /// How long it stays away.
 const AWAY: Duration = Duration::from_millis(300);
 
@@ -93,6 +93,7 @@ impl Actor {
         Ok(self.board.add(Turn {
             user: self.user,
             label,
+            role: planned.role,
             seen: Seen::Waiting,
             receipt: TurnReceipt {
                 message_id,
@@ -121,7 +122,7 @@ impl Actor {
         let started = Instant::now();
         let mut stream = self.server.follow(&self.user_name, &id, PATIENCE);
         let mut kept = Vec::new();
-        let mut is_to_leave = role == Role::Leaves;
+        let (mut is_to_leave, mut has_left) = (role == Role::Leaves, false);
         loop {
             let event = match stream.next().await {
                 Ok(Some(event)) => event,
@@ -129,17 +130,18 @@ impl Actor {
                 Err(failure) => return vec![format!("{label}: {} {}", failure.title, failure.detail)],
             };
             self.note(number, &event, started.elapsed());
+            let is_over = is_terminal(&event.event);
             if is_kept(&event) {
                 kept.push(event);
             }
-            if is_to_leave && kept.len() > LEAVES_AFTER {
-                is_to_leave = false;
+            if is_to_leave && kept.len() >= LEAVES_AFTER && !is_over {
+                (is_to_leave, has_left) = (false, true);
                 self.leave(&mut stream, &label).await;
             }
         }
-        match role {
-            Role::Leaves => self.compare(&id, &label, &kept).await,
-            Role::Plain | Role::Refused | Role::Fails => Complaints::new(),
+        match has_left {
+            true => self.compare(&id, &label, &kept).await,
+            false => Complaints::new(),
         }
     }
 
@@ -194,6 +196,7 @@ impl Actor {
         }
         match difference(kept, &again) {
             None => {
+                self.board.add_resume();
                 let equal = format!("{} {label}: the resumed stream equals a fresh reading", self.user_name);
                 self.board.say(&equal);
                 Complaints::new()

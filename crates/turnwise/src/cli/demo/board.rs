@@ -1,7 +1,7 @@
 //! What the demo's clients were told so far, and how it looks: a table that is
 //! redrawn on a terminal, plain lines elsewhere.
 
-use super::plan::user_name;
+use super::plan::{Role, user_name};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ pub(crate) enum Seen {
 pub(crate) struct Turn {
     pub(crate) user: usize,
     pub(crate) label: String,
+    /// What was planned for it.
+    pub(crate) role: Role,
     pub(crate) seen: Seen,
     pub(crate) receipt: TurnReceipt,
     /// The code of the error it ended with.
@@ -67,6 +69,7 @@ impl Look {
 pub(crate) struct Board {
     look: Look,
     started: Instant,
+    users: usize,
     total: usize,
     inner: Mutex<Inner>,
 }
@@ -74,13 +77,14 @@ pub(crate) struct Board {
 #[derive(Default)]
 struct Inner {
     turns: Vec<Turn>,
+    resumes: usize,
     drawn_lines: usize,
     said: Vec<String>,
 }
 
 impl Board {
-    pub(crate) fn new(look: Look, total: usize) -> Board {
-        Board { look, started: Instant::now(), total, inner: Mutex::default() }
+    pub(crate) fn new(look: Look, users: usize, total: usize) -> Board {
+        Board { look, started: Instant::now(), users, total, inner: Mutex::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -109,6 +113,16 @@ impl Board {
     /// Turns that ended.
     pub(crate) fn ended(&self) -> usize {
         self.inner().turns.iter().filter(|turn| !turn.receipt.ends.is_empty()).count()
+    }
+
+    /// Notes a reader that left in the middle of an answer, came back, and read what everybody reads.
+    pub(crate) fn add_resume(&self) {
+        self.inner().resumes += 1;
+    }
+
+    /// Readers of that kind.
+    pub(crate) fn resumes(&self) -> usize {
+        self.inner().resumes
     }
 
     /// Since the start.
@@ -147,7 +161,8 @@ impl Board {
     }
 
     /// Draws the table over the one before.
-    pub(crate) fn draw(&self, users: usize) {
+    pub(crate) fn draw(&self) {
+        let users = self.users;
         let mut inner = self.inner();
         let mut text = String::new();
         if inner.drawn_lines > 0 {

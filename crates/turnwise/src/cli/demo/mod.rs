@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const KILL_AFTER: f64 = 0.4;
 /// Pictures per second of the table.
 const FRAME: Duration = Duration::from_millis(150);
+/// Between two looks for the moment of the kill: far less than any call takes.
+const LOOK: Duration = Duration::from_millis(1);
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -73,17 +75,18 @@ async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
     let agent = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await?;
     let mut process = ServerProcess::start(setup(arguments, folder.path(), &agent)).await?;
     let server = Server::new(&process.url(), None)?;
-    let board = Arc::new(Board::new(Look::choose(context.json, arguments.check), planned));
+    let board = Arc::new(Board::new(Look::choose(context.json, arguments.check), users, planned));
     if !context.json {
         introduce(&process, users, planned, seed);
     }
     let mut clients = start_clients(&server, &board, plan);
-    let conduct = conduct(&mut process, &board, &agent, &mut clients, users, planned);
+    let mut course = Course::default();
+    let conduct = conduct(&mut course, &mut process, &board, &agent, &mut clients, planned);
     let limit = duration * 3 + PATIENCE;
-    let (complaints, server_kills) = match tokio::time::timeout(limit, conduct).await {
+    match tokio::time::timeout(limit, conduct).await {
         Ok(conducted) => conducted?,
-        Err(_) => (vec![format!("not over after {} s", limit.as_secs())], 1),
-    };
+        Err(_) => course.complaints.push(format!("not over after {} s", limit.as_secs())),
+    }
     clients.shutdown().await;
     let report = report::judge(report::Facts {
         seed,
@@ -92,8 +95,9 @@ async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
         elapsed: board.elapsed(),
         turns: board.turns(),
         calls: agent.journal().calls(),
-        server_kills,
-        complaints,
+        server_kills: course.server_kills,
+        resumes: board.resumes(),
+        complaints: course.complaints,
     });
     process.kill().await?;
     agent.stop().await;
@@ -161,44 +165,53 @@ fn start_clients(
     clients
 }
 
+/// What happened on the way.
+#[derive(Default)]
+struct Course {
+    complaints: Complaints,
+    server_kills: usize,
+}
+
 /// Waits for the clients, kills the server once on the way, and keeps the picture fresh.
 async fn conduct(
+    course: &mut Course,
     process: &mut ServerProcess,
     board: &Board,
     agent: &FakeAgent,
     clients: &mut JoinSet<Complaints>,
-    users: usize,
     planned: usize,
-) -> Result<(Complaints, usize), Failure> {
-    let mut complaints = Complaints::new();
-    let mut kills = 0;
-    let kill_at = ((planned as f64 * KILL_AFTER) as usize).max(1);
+) -> Result<(), Failure> {
     let mut frame = tokio::time::interval(FRAME);
     let mut progress = tokio::time::interval(PROGRESS);
     progress.tick().await;
+    let mut kill = std::pin::pin!(time_to_kill(board, agent, planned));
     loop {
         tokio::select! {
             ended = clients.join_next() => match ended {
-                Some(Ok(found)) => complaints.extend(found),
-                Some(Err(error)) => complaints.push(format!("a client broke: {error}")),
+                Some(Ok(found)) => course.complaints.extend(found),
+                Some(Err(error)) => course.complaints.push(format!("a client broke: {error}")),
                 None => break,
             },
-            _ = progress.tick(), if board.look() == Look::Lines => board.say_progress(),
-            _ = frame.tick() => {
-                if board.look() == Look::Table {
-                    board.draw(users);
-                }
-                if kills == 0 && board.ended() >= kill_at && agent.journal().stats().in_flight > 0 {
-                    kills = 1;
-                    kill_and_restart(process, board).await?;
-                }
+            () = &mut kill, if course.server_kills == 0 => {
+                course.server_kills += 1;
+                kill_and_restart(process, board).await?;
             }
+            _ = progress.tick(), if board.look() == Look::Lines => board.say_progress(),
+            _ = frame.tick(), if board.look() == Look::Table => board.draw(),
         }
     }
     if board.look() == Look::Table {
-        board.draw(users);
+        board.draw();
     }
-    Ok((complaints, kills))
+    Ok(())
+}
+
+/// Returns when enough turns have ended, the reader that leaves has come back, and the agent is at work.
+async fn time_to_kill(board: &Board, agent: &FakeAgent, planned: usize) {
+    let ended_min = ((planned as f64 * KILL_AFTER) as usize).max(1);
+    while board.ended() < ended_min || board.resumes() == 0 || agent.journal().stats().in_flight == 0 {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 async fn kill_and_restart(process: &mut ServerProcess, board: &Board) -> Result<(), Failure> {

@@ -1,0 +1,165 @@
+//! What this node keeps in memory about all conversations: the counters that
+//! `health` answers from, and who takes part in which group. Never needed to be right.
+
+use crate::conversation::Conversation;
+use crate::limits::{CONVERSATIONS_LISTED_MAX, GROUPS_MAX};
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use turnwise_core::OrderingKey;
+
+/// A conversation over all orgs.
+pub(crate) type Lane = (String, OrderingKey);
+
+#[derive(Default)]
+pub(crate) struct Lanes {
+    /// Conversations that hold turns, each with how many of them were counted.
+    pub(crate) active: HashMap<Lane, u32>,
+    /// Active ones in which a turn has ended: to be looked up.
+    pub(crate) maybe_idle: HashSet<Lane>,
+    /// Those that were there before this node started are counted too.
+    pub(crate) complete: bool,
+}
+
+/// What `health` answers from.
+pub(crate) struct Counters {
+    pub(crate) store_ok: AtomicBool,
+    pub(crate) processing: AtomicU64,
+    pub(crate) lanes: Mutex<Lanes>,
+    /// Ended turns kept, at most: counted, and those that ended since.
+    pub(crate) ended_kept: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            store_ok: AtomicBool::new(true),
+            processing: AtomicU64::new(0),
+            lanes: Mutex::default(),
+            ended_kept: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// A turn was stored.
+    pub(crate) fn accepted(&self, org: &str, key: OrderingKey) {
+        *self.lanes.lock().active.entry((org.to_owned(), key)).or_default() += 1;
+    }
+
+    /// A turn was handed out; it may not be counted yet.
+    pub(crate) fn claimed(&self, org: &str, key: OrderingKey) {
+        self.lanes.lock().active.entry((org.to_owned(), key)).or_default();
+    }
+
+    /// A turn has ended; `counted` if it surely was.
+    pub(crate) fn ended(&self, org: &str, key: OrderingKey, counted: bool) {
+        let lane = (org.to_owned(), key);
+        let mut lanes = self.lanes.lock();
+        let left = match lanes.active.get_mut(&lane) {
+            Some(turns) => {
+                *turns = turns.saturating_sub(u32::from(counted));
+                *turns
+            }
+            None => 0,
+        };
+        if left == 0 && lanes.complete {
+            lanes.active.remove(&lane);
+        } else {
+            lanes.maybe_idle.insert(lane);
+        }
+    }
+
+    /// A turn was found in the store. Looked at once more: it may have ended
+    /// meanwhile, or have been counted when it was accepted.
+    pub(crate) fn found(&self, org: &str, key: OrderingKey) {
+        let lane = (org.to_owned(), key);
+        let mut lanes = self.lanes.lock();
+        lanes.maybe_idle.insert(lane.clone());
+        *lanes.active.entry(lane).or_default() += 1;
+    }
+
+    /// All that the store held when this node started was found.
+    pub(crate) fn complete(&self) {
+        self.lanes.lock().complete = true;
+    }
+
+    pub(crate) fn one_more_ended(&self) {
+        self.ended_kept.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Group conversations a user has turns in, as far as this node saw them.
+#[derive(Default)]
+pub(crate) struct Groups(Mutex<GroupState>);
+
+#[derive(Default)]
+struct GroupState {
+    by_user: HashMap<(String, String), BTreeSet<GroupName>>,
+    order: VecDeque<(String, String, GroupName)>,
+}
+
+type GroupName = (String, Option<String>);
+
+impl Groups {
+    pub(crate) fn note(&self, org: &str, user: &str, conversation: &Conversation) {
+        let Conversation::Group { chat, thread } = conversation else {
+            return;
+        };
+        let mut state = self.0.lock();
+        let name = (chat.clone(), thread.clone());
+        let owner = (org.to_owned(), user.to_owned());
+        if state.by_user.entry(owner.clone()).or_default().insert(name.clone()) {
+            state.order.push_back((owner.0, owner.1, name));
+        }
+        while state.order.len() > GROUPS_MAX {
+            if let Some((org, user, name)) = state.order.pop_front() {
+                state.remove((org, user), &name);
+            }
+        }
+    }
+
+    pub(crate) fn of(&self, org: &str, user: &str) -> Vec<Conversation> {
+        let state = self.0.lock();
+        let names = state.by_user.get(&(org.to_owned(), user.to_owned()));
+        let conversation =
+            |(chat, thread): &GroupName| Conversation::Group { chat: chat.clone(), thread: thread.clone() };
+        names.into_iter().flatten().take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
+    }
+
+    pub(crate) fn forget(&self, org: &str, user: &str, conversation: &Conversation) {
+        if let Conversation::Group { chat, thread } = conversation {
+            let name = (chat.clone(), thread.clone());
+            self.0.lock().remove((org.to_owned(), user.to_owned()), &name);
+        }
+    }
+}
+
+impl GroupState {
+    fn remove(&mut self, owner: (String, String), name: &GroupName) {
+        if let Some(names) = self.by_user.get_mut(&owner) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_user.remove(&owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_turn_that_ended_before_it_was_counted_leaves_nothing_behind() {
+        let key = || OrderingKey(Bytes::from_static(b"k"));
+        let counters = Counters::default();
+        counters.complete();
+        counters.claimed("acme", key());
+        counters.ended("acme", key(), false);
+        counters.accepted("acme", key());
+        counters.ended("acme", key(), true);
+        assert!(counters.lanes.lock().active.is_empty());
+    }
+}

@@ -1,0 +1,121 @@
+//! Clients that send or read slower than anybody has patience for.
+
+use crate::client::{Open, get, post};
+use crate::node::{Node, answered, body, node};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Announces a body of so many bytes and waits until the node reads it.
+async fn announce(node: &Node, bytes: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/message HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {bytes}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[..], b"HTTP/1.1 100 Continue\r\n\r\n"[..]);
+    stream
+}
+
+#[tokio::test]
+async fn a_body_has_a_total_time_however_steadily_it_trickles() {
+    let node = node(|config| config.body_time_max = Duration::from_millis(300)).await;
+    let stream = announce(&node, 1_000_000).await;
+    let (read, mut write) = stream.into_split();
+    let mut trickle = tokio::task::JoinSet::new();
+    trickle.spawn(async move {
+        let mut beat = tokio::time::interval(Duration::from_millis(5));
+        while write.write_all(b" ").await.is_ok() {
+            beat.tick().await;
+        }
+    });
+    let mut read = tokio::io::BufReader::new(read);
+    let mut text = String::new();
+    let answer = async {
+        while !text.contains("request_timeout") {
+            assert!(read.read_line(&mut text).await.unwrap() > 0, "{text}");
+        }
+    };
+    timeout(PATIENCE, answer).await.expect("the node does not wait for the whole body");
+    assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    assert!(text.contains("content-type: application/problem+json"), "{text}");
+}
+
+#[tokio::test]
+async fn who_announces_much_and_sends_little_takes_nothing_from_others() {
+    let node = node(|_| {}).await;
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        slow.push(announce(&node, 40_000_000).await);
+    }
+    for stream in &mut slow {
+        stream.write_all(&vec![b' '; 100_000]).await.unwrap();
+    }
+    let large = body("hi").replacen('{', &format!("{{{}", " ".repeat(3_000_000)), 1);
+    let reply = node.send(&post(&large).header("Prefer", "respond-async")).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(slow.len(), 40);
+}
+
+#[tokio::test]
+async fn a_body_comes_whole_whatever_its_length() {
+    let node = node(|config| config.body_bytes_max = 2_000_000).await;
+    for length in [10, 65_000, 66_000, 300_000, 1_900_000] {
+        let text = "x".repeat(length);
+        node.submit(&text).await;
+        let turn = node.claim().await;
+        assert!(turn.request.windows(text.len()).any(|part| part == text.as_bytes()), "{length}");
+        node.finish(&turn, answered("ok")).await;
+        let chunked = post("").header("Content-Length", "").header("Transfer-Encoding", "chunked");
+        let whole = body(&text);
+        let mut wire = Vec::new();
+        for part in whole.as_bytes().chunks(50_000) {
+            wire.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+            wire.extend_from_slice(part);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(b"0\r\n\r\n");
+        let reply = node.send(&chunked.header("Prefer", "respond-async").wire_body(wire)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let turn = node.claim().await;
+        assert!(turn.request.windows(text.len()).any(|part| part == text.as_bytes()), "{length}");
+        node.finish(&turn, answered("ok")).await;
+    }
+}
+
+/// Asks for `path` on the node's only connection and never reads the answer.
+async fn never_read(node: &Node, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(node.address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_loses_its_connection() {
+    let node = node(|config| {
+        config.write_stall_max = Duration::from_millis(200);
+        config.connections_max = 1;
+    })
+    .await;
+    let id = node.submit("m").await;
+    let turn = node.claim().await;
+    // More than the buffers of both sides hold.
+    node.finish(&turn, answered(&"x".repeat(24_000_000))).await;
+    for path in [format!("/api/v1/message/{id}"), format!("/api/v1/stream?user_id=u&message_id={id}")] {
+        let deaf = never_read(&node, &path).await;
+        let next = timeout(PATIENCE, node.start(get("/livez"))).await.expect("the slot is free again");
+        assert_eq!(next.unwrap().status, 200, "{path}");
+        drop(deaf);
+    }
+    let mut patient: Open =
+        get(&format!("/api/v1/stream?user_id=u&message_id={id}")).open(node.address).await;
+    assert_eq!(patient.events().await.last().unwrap().name, "done", "who reads gets everything");
+}
