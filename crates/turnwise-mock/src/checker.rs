@@ -135,6 +135,7 @@ pub struct HistoryChecker {
     calls: Vec<Call>,
     receipts: Vec<TurnReceipt>,
     reruns_declared: bool,
+    kills: Vec<u64>,
 }
 
 impl HistoryChecker {
@@ -149,6 +150,15 @@ impl HistoryChecker {
     #[must_use]
     pub fn with_declared_reruns(mut self) -> HistoryChecker {
         self.reruns_declared = true;
+        self
+    }
+
+    /// Says when a process was killed, by the journal's own order: an answer
+    /// that was lost with it may be asked for once more, also with the same
+    /// attempt, since a count younger than a second may be lost with the process.
+    #[must_use]
+    pub fn with_kills(mut self, kills: impl IntoIterator<Item = u64>) -> HistoryChecker {
+        self.kills.extend(kills);
         self
     }
 
@@ -176,7 +186,7 @@ impl HistoryChecker {
         }
         let mut violations = Vec::new();
         check_ends(&self.receipts, &by_message, &mut violations);
-        check_doubled(&by_message, self.reruns_declared, &mut violations);
+        check_doubled(&by_message, self.reruns_declared, &self.kills, &mut violations);
         for lane in lanes.values() {
             check_overlap(lane, &mut violations);
             check_interleaving(lane, &mut violations);
@@ -207,7 +217,12 @@ fn check_ends(receipts: &[TurnReceipt], calls: &HashMap<&str, Vec<&Call>>, out: 
     }
 }
 
-fn check_doubled(calls: &HashMap<&str, Vec<&Call>>, reruns_declared: bool, out: &mut Vec<Violation>) {
+fn check_doubled(
+    calls: &HashMap<&str, Vec<&Call>>,
+    reruns_declared: bool,
+    kills: &[u64],
+    out: &mut Vec<Violation>,
+) {
     for (id, calls) in calls {
         let Some(answered_at) = calls.iter().position(|call| call.outcome == Some(CallOutcome::Answered))
         else {
@@ -215,12 +230,16 @@ fn check_doubled(calls: &HashMap<&str, Vec<&Call>>, reruns_declared: bool, out: 
         };
         let (before, after) = calls.split_at(answered_at + 1);
         let mut attempt = before.iter().map(|call| call.attempt).max().unwrap_or(0);
+        let mut started = before.last().map_or(0, |call| call.started);
         for again in after {
-            if !reruns_declared || again.attempt <= attempt {
+            let declared = reruns_declared && again.attempt > attempt;
+            let killed = kills.iter().any(|kill| (started..again.started).contains(kill));
+            if !declared && !killed {
                 out.push(Violation::Doubled((*id).to_owned()));
                 break;
             }
             attempt = again.attempt;
+            started = again.started;
         }
     }
 }
@@ -355,6 +374,13 @@ mod tests {
         assert_eq!(check(false, &again(2), &[]), doubled);
         assert_eq!(check(true, &again(1), &[]), doubled);
         assert_eq!(check(true, &again(2), &[]), []);
+        let killed_at = |kill| {
+            let mut checker = HistoryChecker::new().with_kills([kill]);
+            checker.add_calls(again(1));
+            checker.check().violations
+        };
+        assert_eq!(killed_at(2), []);
+        assert_eq!(killed_at(4), doubled);
     }
 
     #[test]

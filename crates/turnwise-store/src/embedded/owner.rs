@@ -138,6 +138,9 @@ impl Owner {
 
     /// How long nothing needs to be done if nobody asks for anything.
     fn nap(&self) -> Option<Duration> {
+        if !self.config.acts_by_itself {
+            return None;
+        }
         let flush = self.rows.waiting_for().map(|waited| LAZY_MAX.saturating_sub(waited));
         let flush = if matches!(self.desk.state, State::Open) { flush } else { flush.map(|_| LAZY_MAX) };
         let due = self.machine.next_due().map(|due| match self.desk.hinted_due == Some(due) {
@@ -165,7 +168,8 @@ impl Owner {
             bytes += command.cost.bytes;
             self.run_one(command);
         }
-        let flush = self.rows.waiting_for().is_some_and(|waited| waited >= LAZY_MAX);
+        let flush =
+            self.config.acts_by_itself && self.rows.waiting_for().is_some_and(|waited| waited >= LAZY_MAX);
         if matches!(self.desk.state, State::Open) && (self.rows.is_urgent() || flush) {
             self.commit(flush);
         }

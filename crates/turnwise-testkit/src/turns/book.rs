@@ -53,7 +53,6 @@ struct Pages {
     /// Where attempts were taken back: those of one message by a release, all
     /// that were not on disk by a crash.
     taken_back: Vec<(u64, Option<MessageId>)>,
-    trace: u64,
     story: Vec<String>,
 }
 
@@ -102,18 +101,6 @@ impl Book {
         let mut pages = lock(&self.0);
         pages.ticks += 1;
         pages.ticks
-    }
-
-    /// Mixes something into the fingerprint of this history.
-    pub fn trace(&self, what: u64) {
-        let mut pages = lock(&self.0);
-        pages.trace = (pages.trace ^ what).wrapping_mul(0x0100_0000_01b3).rotate_left(17);
-    }
-
-    /// The fingerprint: the same seed gives the same one.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        lock(&self.0).trace
     }
 
     /// Adds a line to the story that a replayed seed tells.

@@ -160,18 +160,18 @@ impl Seat {
 
     async fn call<T>(
         &self,
-        (kind, writes): (u64, bool),
+        writes: bool,
         operation: impl Future<Output = Result<T>> + Send,
         note: impl FnOnce(&Shared, Timestamp, &T) + Send,
     ) -> Result<T> {
         self.pass(if writes { 3 } else { 1 }).await;
-        self.call_at_once((kind, writes), operation, note).await
+        self.call_at_once(writes, operation, note).await
     }
 
     /// Only the answer takes its time.
     async fn call_at_once<T>(
         &self,
-        (kind, writes): (u64, bool),
+        writes: bool,
         operation: impl Future<Output = Result<T>> + Send,
         note: impl FnOnce(&Shared, Timestamp, &T) + Send,
     ) -> Result<T> {
@@ -186,7 +186,6 @@ impl Seat {
         }
         let now = shared.clock.now();
         let answer = now_or_block(operation);
-        shared.book.trace(now.0.unsigned_abs().wrapping_mul(31).wrapping_add(kind));
         if !shared.power.is_out() {
             shared.book.seen(now);
             if let Ok(value) = &answer {
@@ -200,8 +199,8 @@ impl Seat {
         answer
     }
 
-    async fn look<T>(&self, kind: u64, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        self.call((kind, false), operation, |_, _, _| {}).await
+    async fn look<T>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.call(false, operation, |_, _, _| {}).await
     }
 }
 
@@ -211,7 +210,7 @@ impl QueueStore for Seat {
         let queues: Vec<QueueName> = batch.iter().map(|message| message.queue.clone()).collect();
         let operation = self.shared.store.enqueue(batch);
         let note = |shared: &Shared, _, _: &_| queues.iter().for_each(|queue| shared.hint(queue));
-        self.call((1, true), operation, note).await
+        self.call(true, operation, note).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
@@ -224,7 +223,7 @@ impl QueueStore for Seat {
             }
             shared.book.claimed(&claim, deliveries);
         };
-        self.call((2, true), operation, note).await
+        self.call(true, operation, note).await
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>> {
@@ -236,7 +235,7 @@ impl QueueStore for Seat {
             }
             shared.book.extended(now, &receipts, answers);
         };
-        self.call((3, true), operation, note).await
+        self.call(true, operation, note).await
     }
 
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
@@ -250,7 +249,7 @@ impl QueueStore for Seat {
                 shared.hint_effects(&item.effects);
             }
         };
-        self.call((4, true), operation, note).await
+        self.call(true, operation, note).await
     }
 
     async fn remove(
@@ -266,32 +265,32 @@ impl QueueStore for Seat {
             shared.hint(queue);
             unleased.iter().for_each(|(_, effects)| shared.hint_effects(effects));
         };
-        self.call((5, true), operation, note).await
+        self.call(true, operation, note).await
     }
 
     async fn request_stop(&self, queue: &QueueName, id: MessageId) -> Result<StopRequested> {
         let operation = self.shared.store.request_stop(queue, id);
-        self.call((6, true), operation, |_, _, _| {}).await
+        self.call(true, operation, |_, _, _| {}).await
     }
 
     async fn redrive(&self, queue: &QueueName, dead: Vec<MessageId>) -> Result<u32> {
-        self.call((7, true), self.shared.store.redrive(queue, dead), |_, _, _| {}).await
+        self.call(true, self.shared.store.redrive(queue, dead), |_, _, _| {}).await
     }
 
     async fn sweep(&self, limit: u32) -> Result<u32> {
-        self.call((8, true), self.shared.store.sweep(limit), |_, _, _| {}).await
+        self.call(true, self.shared.store.sweep(limit), |_, _, _| {}).await
     }
 
     async fn get(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<Vec<Option<MessageInfo>>> {
-        self.look(9, self.shared.store.get(queue, ids)).await
+        self.look(self.shared.store.get(queue, ids)).await
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<Depth> {
-        self.look(10, self.shared.store.depth(queue)).await
+        self.look(self.shared.store.depth(queue)).await
     }
 
     async fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> Result<LaneStatus> {
-        self.look(11, self.shared.store.lane(queue, key, of)).await
+        self.look(self.shared.store.lane(queue, key, of)).await
     }
 
     async fn list(
@@ -301,11 +300,11 @@ impl QueueStore for Seat {
         after: Option<MessageId>,
         limit: u32,
     ) -> Result<Vec<MessageInfo>> {
-        self.look(12, self.shared.store.list(queue, stage, after, limit)).await
+        self.look(self.shared.store.list(queue, stage, after, limit)).await
     }
 
     async fn queues(&self, after: Option<QueueName>, limit: u32) -> Result<Vec<QueueName>> {
-        self.look(13, self.shared.store.queues(after, limit)).await
+        self.look(self.shared.store.queues(after, limit)).await
     }
 
     fn wakeups(&self) -> BoxStream<'static, QueueName> {
@@ -325,11 +324,11 @@ impl TopicStore for Seat {
         };
         // The contract has no fenced append. The broker looks at its lease in
         // the very step in which it hands the events over: no freeze fits between.
-        self.call_at_once((14, true), operation, note).await
+        self.call_at_once(true, operation, note).await
     }
 
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {
-        self.look(15, self.shared.store.read(topic, from, limit)).await
+        self.look(self.shared.store.read(topic, from, limit)).await
     }
 
     async fn read_many(
@@ -338,7 +337,7 @@ impl TopicStore for Seat {
         after: StorePosition,
         limit: u32,
     ) -> Result<ReadMany> {
-        self.look(16, self.shared.store.read_many(patterns, after, limit)).await
+        self.look(self.shared.store.read_many(patterns, after, limit)).await
     }
 
     async fn topics(
@@ -347,19 +346,19 @@ impl TopicStore for Seat {
         after: Option<TopicName>,
         limit: u32,
     ) -> Result<Vec<TopicInfo>> {
-        self.look(17, self.shared.store.topics(pattern, after, limit)).await
+        self.look(self.shared.store.topics(pattern, after, limit)).await
     }
 
     async fn trim(&self, topic: &TopicName, before: Offset) -> Result<()> {
-        self.call((18, true), self.shared.store.trim(topic, before), |_, _, _| {}).await
+        self.call(true, self.shared.store.trim(topic, before), |_, _, _| {}).await
     }
 
     async fn drop_topics(&self, names: Vec<TopicName>) -> Result<u32> {
-        self.call((19, true), self.shared.store.drop_topics(names), |_, _, _| {}).await
+        self.call(true, self.shared.store.drop_topics(names), |_, _, _| {}).await
     }
 
     async fn cursor(&self, topic: &TopicName, subscription: &str) -> Result<Option<Position>> {
-        self.look(20, self.shared.store.cursor(topic, subscription)).await
+        self.look(self.shared.store.cursor(topic, subscription)).await
     }
 
     async fn advance(
@@ -369,7 +368,7 @@ impl TopicStore for Seat {
         from: Option<Position>,
         to: Position,
     ) -> Result<bool> {
-        self.call((21, true), self.shared.store.advance(topic, subscription, from, to), |_, _, _| {}).await
+        self.call(true, self.shared.store.advance(topic, subscription, from, to), |_, _, _| {}).await
     }
 
     fn watch(&self, topics: TopicFilter) -> BoxStream<'static, TopicName> {

@@ -49,6 +49,8 @@ struct History {
     stop: AtomicBool,
     accepted: Mutex<Vec<TurnReceipt>>,
     unanswered: Mutex<Vec<Sent>>,
+    /// When the server was killed, in the order of the agent's calls.
+    kills: Mutex<Vec<u64>>,
 }
 
 impl History {
@@ -117,6 +119,7 @@ async fn load_and_kill(server: &mut Running, agent: &FakeAgent, history: &Arc<Hi
     let abandoned_before = agent.journal().stats().abandoned;
     let killed = history.tick();
     server.kill().await;
+    history.kills.lock().await.push(agent.journal().mark());
     history.stop.store(true, Ordering::SeqCst);
     while let Some(client) = clients.join_next().await {
         client.unwrap();
@@ -251,7 +254,8 @@ async fn nothing_acknowledged_is_lost_over_many_kills() {
         read_ends(server.url(), &history).await;
     }
     assert_eq!(agent.journal().stats().dropped, 0, "the journal has no room for so many cycles");
-    let mut checker = HistoryChecker::new().with_declared_reruns();
+    let mut checker =
+        HistoryChecker::new().with_declared_reruns().with_kills(history.kills.lock().await.drain(..));
     checker.add_calls(agent.journal().calls());
     checker.add_receipts(history.accepted.lock().await.iter().cloned());
     let verdict = checker.check();

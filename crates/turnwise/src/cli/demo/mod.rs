@@ -95,7 +95,7 @@ async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
         elapsed: board.elapsed(),
         turns: board.turns(),
         calls: agent.journal().calls(),
-        server_kills: course.server_kills,
+        kills: course.kills,
         resumes: board.resumes(),
         complaints: course.complaints,
     });
@@ -169,7 +169,7 @@ fn start_clients(
 #[derive(Default)]
 struct Course {
     complaints: Complaints,
-    server_kills: usize,
+    kills: Vec<u64>,
 }
 
 /// Waits for the clients, kills the server once on the way, and keeps the picture fresh.
@@ -192,9 +192,8 @@ async fn conduct(
                 Some(Err(error)) => course.complaints.push(format!("a client broke: {error}")),
                 None => break,
             },
-            () = &mut kill, if course.server_kills == 0 => {
-                course.server_kills += 1;
-                kill_and_restart(process, board).await?;
+            () = &mut kill, if course.kills.is_empty() => {
+                course.kills.push(kill_and_restart(process, agent, board).await?);
             }
             _ = progress.tick(), if board.look() == Look::Lines => board.say_progress(),
             _ = frame.tick(), if board.look() == Look::Table => board.draw(),
@@ -214,13 +213,19 @@ async fn time_to_kill(board: &Board, agent: &FakeAgent, planned: usize) {
     }
 }
 
-async fn kill_and_restart(process: &mut ServerProcess, board: &Board) -> Result<(), Failure> {
+/// Answers when it was killed, in the order of the agent's calls.
+async fn kill_and_restart(
+    process: &mut ServerProcess,
+    agent: &FakeAgent,
+    board: &Board,
+) -> Result<u64, Failure> {
     let pid = process.pid().unwrap_or(0);
     process.kill().await?;
+    let killed = agent.journal().mark();
     board.say(&format!("the server (process {pid}) was killed with SIGKILL"));
     let started = std::time::Instant::now();
     process.restart().await?;
     let pid = process.pid().unwrap_or(0);
     board.say(&format!("the server is back as process {pid} after {} ms", started.elapsed().as_millis()));
-    Ok(())
+    Ok(killed)
 }

@@ -68,7 +68,8 @@ pub(crate) struct Facts {
     pub(crate) elapsed: Duration,
     pub(crate) turns: Vec<Turn>,
     pub(crate) calls: Vec<Call>,
-    pub(crate) server_kills: usize,
+    /// When the server was killed, in the order of the calls.
+    pub(crate) kills: Vec<u64>,
     pub(crate) resumes: usize,
     pub(crate) complaints: Vec<String>,
 }
@@ -76,8 +77,8 @@ pub(crate) struct Facts {
 /// Judges.
 pub(crate) fn judge(facts: Facts) -> Report {
     let mut checker = HistoryChecker::new();
-    if facts.server_kills > 0 {
-        checker = checker.with_declared_reruns();
+    if !facts.kills.is_empty() {
+        checker = checker.with_declared_reruns().with_kills(facts.kills.iter().copied());
     }
     checker.add_calls(facts.calls.iter().cloned());
     checker.add_receipts(facts.turns.iter().map(|turn| turn.receipt.clone()));
@@ -101,7 +102,7 @@ pub(crate) fn judge(facts: Facts) -> Report {
         failed,
         interrupted,
         repeated_calls: repeated(&facts.calls),
-        server_kills: facts.server_kills,
+        server_kills: facts.kills.len(),
         resumes: facts.resumes,
         at_once_max: at_once_max(&facts.calls),
         checks: Checks {
@@ -129,7 +130,7 @@ fn surprises(facts: &Facts, interrupted: usize) -> Vec<String> {
     if facts.turns.len() != facts.planned {
         found.push(format!("{} of {} messages were accepted", facts.turns.len(), facts.planned));
     }
-    let in_flight_max = facts.server_kills * super::plan::SLOTS as usize;
+    let in_flight_max = facts.kills.len() * super::plan::SLOTS as usize;
     if interrupted > in_flight_max {
         found.push(format!("{interrupted} answers were interrupted, at most {in_flight_max} were under way"));
     }
@@ -144,8 +145,8 @@ fn surprises(facts: &Facts, interrupted: usize) -> Vec<String> {
 /// Parts of the scenario that did not happen: a check without them has checked nothing.
 fn not_staged(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
-    if facts.server_kills != 1 {
-        found.push(format!("the server was killed {} times, planned was once", facts.server_kills));
+    if facts.kills.len() != 1 {
+        found.push(format!("the server was killed {} times, planned was once", facts.kills.len()));
     }
     if facts.resumes == 0 {
         found.push("no reader left in the middle of an answer, resumed and was compared".into());
@@ -176,7 +177,7 @@ fn not_staged(facts: &Facts) -> Vec<String> {
 
 /// Whether the kill interrupted this very turn: its client was told so, and the agent saw its caller leave.
 fn was_cut(turn: &Turn, facts: &Facts) -> bool {
-    facts.server_kills == 1
+    facts.kills.len() == 1
         && turn.error.as_deref() == Some(INTERRUPTED)
         && called_to(turn, facts, CallOutcome::Abandoned)
 }
