@@ -25,8 +25,6 @@ use turnwise_mock::{AgentConfig, FakeAgent};
 const SYNCS: u32 = 200;
 /// Bytes of each.
 const SYNC_BYTES: usize = 4_096;
-/// Turns that the gateway may have open at the agent: more than clients, so that it never limits.
-const CONCURRENCY: &str = "1024";
 
 /// What each row is to reach. Latencies are counted in commits: a turn that is
 /// answered in the request needs two, an event that is shown needs one.
@@ -113,13 +111,7 @@ impl Run<'_> {
     async fn server(&self, name: &str, agent: Option<String>) -> Result<ServerProcess, Failure> {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
-        ServerProcess::start(Setup {
-            folder,
-            agent,
-            env: vec![("TURNWISE_AGENT_CONCURRENCY", CONCURRENCY.into()), ("LOG_LEVEL", "WARN".into())],
-            arguments: Vec::new(),
-        })
-        .await
+        ServerProcess::start(Setup { folder, agent, env: Vec::new(), arguments: Vec::new() }).await
     }
 
     async fn closed_loop(&self, kind: Kind, url: &str, name: &str) -> Result<Measured, Failure> {
