@@ -3,7 +3,9 @@
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use std::collections::HashMap;
+use futures_util::StreamExt;
+use futures_util::stream::{empty, pending};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use turnwise_core::{
@@ -55,21 +57,37 @@ pub enum Fault {
 #[derive(Default)]
 struct Book {
     faults: HashMap<Op, Fault>,
+    /// Come before `faults`, one operation each.
+    next: HashMap<Op, VecDeque<Fault>>,
     failed: HashMap<Op, u64>,
     done: HashMap<Op, u64>,
+}
+
+impl Book {
+    fn draw(&mut self, op: Op) -> Fault {
+        let next = self.next.get_mut(&op).and_then(VecDeque::pop_front);
+        next.or_else(|| self.faults.get(&op).copied()).unwrap_or_default()
+    }
 }
 
 /// A store that fails on request.
 pub struct FaultyStore {
     inner: Arc<dyn Store>,
     book: Mutex<Book>,
+    deaf: bool,
 }
 
 impl FaultyStore {
     /// In front of a store, without faults.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Arc<FaultyStore> {
-        Arc::new(FaultyStore { inner, book: Mutex::default() })
+        Arc::new(FaultyStore { inner, book: Mutex::default(), deaf: false })
+    }
+
+    /// The same, and it never wakes anybody: hints may be lost, so nothing may need one.
+    #[must_use]
+    pub fn deaf(inner: Arc<dyn Store>) -> Arc<FaultyStore> {
+        Arc::new(FaultyStore { inner, book: Mutex::default(), deaf: true })
     }
 
     /// The store behind, without any fault.
@@ -83,9 +101,16 @@ impl FaultyStore {
         self.book().faults.extend(ops.iter().map(|op| (*op, fault)));
     }
 
+    /// The next operations of this kind meet these faults, one each.
+    pub fn fail_next(&self, op: Op, faults: &[Fault]) {
+        self.book().next.entry(op).or_default().extend(faults);
+    }
+
     /// Everything works again.
     pub fn recover(&self) {
-        self.book().faults.clear();
+        let mut book = self.book();
+        book.faults.clear();
+        book.next.clear();
     }
 
     /// How many operations of this kind failed so far.
@@ -105,7 +130,7 @@ impl FaultyStore {
     }
 
     async fn pass<T>(&self, op: Op, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let fault = self.book().faults.get(&op).copied().unwrap_or_default();
+        let fault = self.book().draw(op);
         if fault != Fault::None {
             *self.book().failed.entry(op).or_default() += 1;
         }
@@ -188,7 +213,7 @@ impl QueueStore for FaultyStore {
     }
 
     fn wakeups(&self) -> BoxStream<'static, QueueName> {
-        self.inner.wakeups()
+        if self.deaf { empty().boxed() } else { self.inner.wakeups() }
     }
 }
 
@@ -243,7 +268,7 @@ impl TopicStore for FaultyStore {
     }
 
     fn watch(&self, topics: TopicFilter) -> BoxStream<'static, TopicName> {
-        self.inner.watch(topics)
+        if self.deaf { pending().boxed() } else { self.inner.watch(topics) }
     }
 }
 

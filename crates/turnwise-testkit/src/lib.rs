@@ -14,6 +14,7 @@ pub mod mutants;
 pub mod prng;
 pub mod report;
 pub mod sim;
+mod tally;
 pub mod trial;
 pub mod turns;
 

@@ -1,6 +1,5 @@
 //! A broker over a memory store, on a clock that moves when told to.
 
-use crate::deaf::Deaf;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::sync::Arc;
@@ -9,10 +8,11 @@ use std::time::Duration;
 use turnwise_broker::*;
 use turnwise_core::{MessageId, Store, Timestamp};
 use turnwise_store::memory::MemoryStore;
+use turnwise_testkit::faulty::FaultyStore;
 
 pub(crate) struct Bench {
     pub(crate) broker: Broker,
-    pub(crate) store: Arc<Deaf>,
+    pub(crate) store: Arc<FaultyStore>,
     clock: Arc<AtomicI64>,
     config: BrokerConfig,
 }
@@ -32,8 +32,7 @@ impl Bench {
         let hand = Arc::clone(&clock);
         let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));
         let inner: Arc<dyn Store> = MemoryStore::new(Arc::new(read));
-        let (unconfirmed, unavailable, full) = Default::default();
-        let store = Arc::new(Deaf { inner, unconfirmed, unavailable, full });
+        let store = FaultyStore::deaf(inner);
         let broker = start(&store, &clock, &config).await;
         Bench { broker, store, clock, config }
     }
@@ -87,7 +86,7 @@ impl Bench {
     }
 }
 
-async fn start(store: &Arc<Deaf>, clock: &Arc<AtomicI64>, config: &BrokerConfig) -> Broker {
+async fn start(store: &Arc<FaultyStore>, clock: &Arc<AtomicI64>, config: &BrokerConfig) -> Broker {
     let nonce = || NONCES.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst).rotate_left(23);
     let hand = Arc::clone(clock);
     let read = move || Timestamp(hand.fetch_add(1, Ordering::SeqCst));

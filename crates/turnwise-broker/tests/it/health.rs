@@ -4,6 +4,7 @@ use crate::bench::Bench;
 use crate::failed;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use turnwise_testkit::faulty::{Fault, Op};
 
 /// Lets the sweeper go round a few times.
 async fn sweep(bench: &Bench) {
@@ -58,10 +59,10 @@ async fn a_store_that_takes_no_new_work_is_not_well() {
     let bench = Bench::new().await;
     sweep(&bench).await;
     assert!(bench.broker.health().store_ok);
-    bench.store.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    bench.store.fail(&[Op::Enqueue], Fault::Refused);
     sweep(&bench).await;
     assert!(!bench.broker.health().store_ok);
-    bench.store.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    bench.store.recover();
     sweep(&bench).await;
     assert!(bench.broker.health().store_ok);
 }

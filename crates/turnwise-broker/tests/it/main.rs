@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod bench;
-mod deaf;
 mod disk;
 mod health;
 mod kept;
@@ -11,10 +10,10 @@ mod kept;
 use bench::{Bench, LEASE, event, names, position, submission};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::*;
+use turnwise_testkit::faulty::{Fault, Op};
 
 fn failed(code: &str) -> TurnOutcome {
     TurnOutcome::Failed(TurnError::new(code, 502, "It failed."))
@@ -71,8 +70,7 @@ async fn c3_an_unconfirmed_end_is_stored_exactly_once() {
     let bench = Bench::new().await;
     let sent = bench.send("ann", "1").await;
     let turn = bench.claim_one().await;
-    bench.store.unavailable.store(2, Ordering::SeqCst);
-    bench.store.unconfirmed.store(1, Ordering::SeqCst);
+    bench.store.fail_next(Op::Settle, &[Fault::Refused, Fault::Refused, Fault::AnswerLost]);
     bench.answer(&turn, "one").await;
     let seen = names(&bench.read(sent.id, None).await);
     assert_eq!(seen, ["queued", "processing", r#"{"responses":["one"]}"#, "done"]);

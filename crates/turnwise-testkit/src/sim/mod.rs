@@ -11,7 +11,7 @@ use crate::model::ops::{Answer, Op, SUBSCRIPTION, SWEEP};
 use crate::model::oracle::{Oracle, Reached};
 use crate::model::{SEED_ENV, compare};
 use crate::trial::{Broken, PAGE, Verdict, secs};
-use crate::{hold, same};
+use crate::{hold, same, tally};
 use bytes::Bytes;
 use disk::Disk;
 use std::collections::BTreeMap;
@@ -82,19 +82,13 @@ impl Counts {
     /// # Errors
     /// The name of the count that is zero.
     pub fn require_all(&self) -> Verdict {
-        for (name, count) in self.named() {
-            hold!(count > 0, "this run had no {name}: it is invalid, not green");
-        }
-        Ok(())
+        tally::require_all(self.named())
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, count) in self.named() {
-            writeln!(f, "{name:<32}{count:>12}")?;
-        }
-        Ok(())
+        tally::show(f, self.named())
     }
 }
 

@@ -1,7 +1,7 @@
 //! How often each thing happened that the simulation is there for. A run in
 //! which one never happened proves nothing about it.
 
-use crate::hold;
+use crate::tally;
 use crate::trial::Verdict;
 use std::fmt;
 
@@ -95,18 +95,12 @@ impl Counts {
     /// # Errors
     /// The name of the count that is zero.
     pub fn require_all(&self) -> Verdict {
-        for (name, count) in self.named() {
-            hold!(count > 0, "this run had no {name}: it is invalid, not green");
-        }
-        Ok(())
+        tally::require_all(self.named())
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, count) in self.named() {
-            writeln!(f, "{name:<32}{count:>12}")?;
-        }
-        Ok(())
+        tally::show(f, self.named())
     }
 }
