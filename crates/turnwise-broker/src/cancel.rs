@@ -45,8 +45,8 @@ impl Broker {
                     }
                 }
                 Stage::Scheduled | Stage::Ready | Stage::Dead => {
-                    if let Some(cancel) = self.cancel_waiting(&org, &info).await? {
-                        return Ok(cancel);
+                    if self.cancel_waiting(&org, &info).await? {
+                        return Ok(Cancel::Cancelled);
                     }
                 }
             }
@@ -62,9 +62,9 @@ impl Broker {
         }
     }
 
-    /// `None` when the turn has moved meanwhile. One that failed since it was
+    /// False when the turn has moved meanwhile. One that failed since it was
     /// looked up is a dead letter, which the store does not remove with effects.
-    async fn cancel_waiting(&self, org: &str, info: &MessageInfo) -> Result<Option<Cancel>, BrokerError> {
+    async fn cancel_waiting(&self, org: &str, info: &MessageInfo) -> Result<bool, BrokerError> {
         let inner = &self.0;
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
         let record = TerminalRecord {
@@ -84,7 +84,7 @@ impl Broker {
         let last_word = Effect::Publish(record.event(&topic, TurnState::Cancelled, keep_until));
         let answers = inner.store.remove(&info.queue, vec![(info.id, vec![last_word])]).await?;
         if one(answers)?? != Removed::Done {
-            return Ok(None);
+            return Ok(false);
         }
         let end = TurnEnd { state: TurnState::Cancelled, answer: None, error: None, finished_at: now };
         let counted = inner.local.ended(info.id, || end);
@@ -93,6 +93,6 @@ impl Broker {
         }
         inner.counters.one_more_ended();
         inner.ring.mark(org);
-        Ok(Some(Cancel::Cancelled))
+        Ok(true)
     }
 }
