@@ -5,6 +5,7 @@ mod attributes;
 mod calls;
 mod crates;
 mod lexer;
+mod proofs;
 mod sizes;
 mod words;
 
@@ -86,6 +87,7 @@ pub fn tidy(root: &Path) -> Result<Report> {
     attributes::check(&sources, &mut report);
     calls::check(&sources, &mut report);
     crates::check(root, &mut report)?;
+    proofs::check(root, &sources, &mut report)?;
     Ok(report)
 }
 
