@@ -43,4 +43,6 @@ pub const CLAIM_PAUSE: Duration = Duration::from_millis(500);
 /// Turns asked for at once.
 pub const CLAIM_TURNS_MAX: u32 = 256;
 /// How long turns given back at shutdown may take to be stored.
-pub const RELEASE_TIME_MAX: Duration = Duration::from_secs(5);
+pub const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long connections to the agent may take to close at the end.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_millis(200);

@@ -12,9 +12,11 @@ use turnwise_broker::Broker;
 
 use crate::agent::{Agent, tcp};
 use crate::config::{ConfigError, DispatchConfig};
-use crate::limits::{CLAIM_PAUSE, CLAIM_TURNS_MAX, HEALTH_INTERVAL, HEALTH_TIME_MAX, RELEASE_TIME_MAX};
+use crate::limits::{
+    CLAIM_PAUSE, CLAIM_TURNS_MAX, CLOSE_TIME_MAX, HEALTH_INTERVAL, HEALTH_TIME_MAX, RELEASE_TIME_MAX,
+};
 use crate::tls::tls;
-use crate::turn::{Context, attend};
+use crate::turn::{Context, attend, give_back};
 
 /// Whether the agent could be reached when it was last tried. Costs nothing to ask.
 pub type AgentStatus = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
@@ -70,7 +72,7 @@ impl Dispatcher {
         drain(&context, &mut turns).await;
         probe.shutdown().await;
         if let Some(context) = Arc::into_inner(context) {
-            context.agent.close(RELEASE_TIME_MAX).await;
+            context.agent.close(CLOSE_TIME_MAX).await;
         }
     }
 }
@@ -94,9 +96,16 @@ async fn claim_until(context: &Arc<Context>, turns: &mut JoinSet<()>, shutdown: 
         let pause = match context.broker.claim_turns(free.min(CLAIM_TURNS_MAX)).await {
             Ok(claimed) if claimed.is_empty() => None,
             Ok(claimed) => {
+                // Told to stop meanwhile: no call is begun any more.
+                let begin = !shutdown.is_cancelled();
                 for turn in claimed {
                     let context = Arc::clone(context);
-                    turns.spawn(async move { attend(&context, turn).await });
+                    turns.spawn(async move {
+                        match begin {
+                            true => attend(&context, turn).await,
+                            false => give_back(&context, turn).await,
+                        }
+                    });
                 }
                 continue;
             }

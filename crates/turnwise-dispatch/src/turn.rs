@@ -61,6 +61,11 @@ pub(crate) async fn attend(context: &Context, turn: Turn) {
     finish(context, &turn, outcome).await;
 }
 
+/// Hands back a turn that was never called.
+pub(crate) async fn give_back(context: &Context, turn: Turn) {
+    finish(context, &turn, TurnOutcome::Release).await;
+}
+
 /// Calls the agent and reads its answer. None when the lease was lost.
 async fn call(context: &Context, turn: &Turn) -> Option<TurnOutcome> {
     let stream = match context.config.stream {

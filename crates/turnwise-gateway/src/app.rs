@@ -4,18 +4,19 @@
 use crate::auth::{Keys, refuse_key_in_query};
 use crate::body::UNIT_BYTES;
 use crate::config::GatewayConfig;
-use crate::limits::LARGE_BODIES_BYTES_MAX;
+use crate::drain::{Drain, Phase};
+use crate::limits::{CLOSING_LOOK, LARGE_BODIES_BYTES_MAX};
 use crate::request_id::{RequestIds, X_REQUEST_ID};
 use crate::{error, guard};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tower::Service;
 use turnwise_broker::Broker;
 
@@ -24,28 +25,28 @@ pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) keys: Keys,
     pub(crate) config: GatewayConfig,
-    pub(crate) shutdown: CancellationToken,
+    pub(crate) drain: Drain,
     pub(crate) large_bodies: Semaphore,
     request_ids: RequestIds,
 }
 
 impl App {
-    pub(crate) fn new(broker: Broker, mut config: GatewayConfig, shutdown: CancellationToken) -> Arc<App> {
+    pub(crate) fn new(broker: Broker, mut config: GatewayConfig, drain: Drain) -> Arc<App> {
         Arc::new(App {
             broker,
             keys: Keys::new(std::mem::take(&mut config.keys)),
             request_ids: RequestIds::new(config.request_id_seed),
             large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
             config,
-            shutdown,
+            drain,
         })
     }
 
-    /// Ends when requests that wait for a turn should stop waiting: shortly
-    /// before the drain ends, so that their answer still gets out.
+    /// Ends when requests that wait for a turn should stop waiting: the last
+    /// call is over, and its end had a moment to be read.
     pub(crate) async fn drained(&self) {
-        self.shutdown.cancelled().await;
-        tokio::time::sleep(self.config.drain * 4 / 5).await;
+        self.drain.is_closing().await;
+        tokio::time::sleep(CLOSING_LOOK).await;
     }
 }
 
@@ -73,5 +74,9 @@ pub(crate) async fn handle(
         guard::expose(&mut response, origin);
     }
     response.headers_mut().insert(X_REQUEST_ID, request_id);
+    if app.drain.phase() > Phase::Serving {
+        // Its next request finds a node that takes it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }

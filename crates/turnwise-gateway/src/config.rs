@@ -51,8 +51,6 @@ pub struct GatewayConfig {
     pub cors_origins: Vec<String>,
     /// Connections served at once.
     pub connections_max: usize,
-    /// Time for requests in progress to end after the shutdown began.
-    pub drain: Duration,
     /// Start of the request ids given out; differs between nodes and starts.
     pub request_id_seed: u64,
 }
@@ -69,7 +67,6 @@ impl Default for GatewayConfig {
             loopback: true,
             cors_origins: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,
-            drain: limits::DRAIN_MAX,
             request_id_seed: 0,
         }
     }

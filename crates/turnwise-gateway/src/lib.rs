@@ -6,6 +6,7 @@ mod app;
 mod auth;
 mod body;
 mod config;
+mod drain;
 mod error;
 mod guard;
 mod limits;
@@ -18,4 +19,5 @@ mod sse;
 mod stall;
 
 pub use config::{AgentStatus, ApiKey, GatewayConfig};
+pub use drain::{Drain, Phase};
 pub use serve::Gateway;

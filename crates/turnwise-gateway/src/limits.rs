@@ -14,8 +14,10 @@ pub(crate) const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time without progress while something waits to be written to a client, unless configured.
 pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
-/// Time for requests in progress to end once the server is told to stop, unless configured.
-pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// For the bytes of the last answers after the drain.
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
+/// How long who waits for a turn, or reads along, looks for its end once no call runs any more.
+pub(crate) const CLOSING_LOOK: Duration = Duration::from_millis(40);
 
 /// Bytes of a body unless configured.
 pub(crate) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
@@ -51,6 +53,8 @@ pub(crate) const STOP_WAIT: Duration = Duration::from_secs(1);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What `retry:` tells a reader of an event stream.
 pub(crate) const RECONNECT_MS: u32 = 2_000;
+/// The same when the node goes away: the least, and over how many more its readers are spread.
+pub(crate) const RECONNECT_SPREAD_MS: (u32, u32) = (500, 2_000);
 /// Bytes of events gathered into one write, unless a single one is longer.
 pub(crate) const STREAM_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of an event's name on the wire.

@@ -2,7 +2,8 @@
 
 use crate::app::{self, App};
 use crate::config::GatewayConfig;
-use crate::limits::{ACCEPT_PAUSE, HEADER_READ_MAX, HEADERS_MAX, READ_BUFFER_BYTES_MAX};
+use crate::drain::Drain;
+use crate::limits::{ACCEPT_PAUSE, HEADER_READ_MAX, HEADERS_MAX, LAST_WORD, READ_BUFFER_BYTES_MAX};
 use crate::router;
 use crate::stall::Stalling;
 use axum::Router;
@@ -12,11 +13,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 use turnwise_broker::Broker;
 
@@ -33,12 +32,13 @@ impl Gateway {
         Gateway { broker, config }
     }
 
-    /// Serves until `shutdown`, then lets requests in progress end within the
-    /// configured time. Failures to accept are waited out, never fatal.
-    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+    /// Serves until the drain closes, then lets requests in progress end within
+    /// what is left of its time. While it drains, new work is refused and the
+    /// rest is answered. Failures to accept are waited out, never fatal.
+    pub async fn serve(self, listener: TcpListener, drain: Drain) {
         let connections_max = self.config.connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let slots = Arc::new(Semaphore::new(connections_max));
-        let app = App::new(self.broker, self.config, shutdown.clone());
+        let app = App::new(self.broker, self.config, drain.clone());
         let router = router::routes(Arc::clone(&app));
         let tasks = TaskTracker::new();
         let accept = async {
@@ -48,7 +48,7 @@ impl Gateway {
             }
         };
         tokio::select! {
-            () = shutdown.cancelled() => {}
+            () = drain.is_closing() => {}
             () = accept => {}
         }
         drop(listener);
@@ -84,8 +84,7 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, _slot: Own
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off send delays");
     }
-    let shutdown = app.shutdown.child_token();
-    let drain = app.config.drain;
+    let drain = app.drain.clone();
     let stream = Stalling::new(stream, app.config.write_stall_max);
     let service = service_fn(move |request| app::handle(Arc::clone(&app), router.clone(), request));
     let serving = http1::Builder::new()
@@ -98,15 +97,13 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, _slot: Own
     let ended = tokio::select! {
         biased;
         ended = serving.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = drain.is_closing() => {
             serving.as_mut().graceful_shutdown();
-            timeout(drain + LAST_WORD, serving).await.unwrap_or(Ok(()))
+            let end = drain.ends_at().max(Instant::now()) + LAST_WORD;
+            timeout_at(end, serving).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
 }
-
-/// For the bytes of the last answers after the drain.
-const LAST_WORD: Duration = Duration::from_millis(500);

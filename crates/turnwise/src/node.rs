@@ -9,24 +9,39 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerConfig};
 use turnwise_dispatch::{DispatchConfig, Dispatcher, StreamMode};
-use turnwise_gateway::{AgentStatus, ApiKey, Gateway, GatewayConfig};
+use turnwise_gateway::{AgentStatus, ApiKey, Drain, Gateway, GatewayConfig};
 use turnwise_store::embedded::EmbeddedConfig;
 use turnwise_store::open::{self, Opened};
 use turnwise_store::system_clock;
 
-/// Room after the drain time for the rest: answers on their way, the store's last commit.
-const STOP_MARGIN: Duration = Duration::from_secs(5);
+/// Room after the drain time for the rest: answers on their way, connections that end.
+const STOP_MARGIN: Duration = Duration::from_secs(1);
+/// Part of the drain time that is kept for giving turns back: a fifth, and this at most.
+const RELEASE_SHARE_MAX: Duration = Duration::from_secs(1);
+/// A store that does not close by then is left as it is: what was acknowledged is on disk.
+const STORE_CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub(crate) struct Node {
-    parts: Mutex<JoinSet<()>>,
-    shutdown: CancellationToken,
+    parts: Mutex<Parts>,
+    drain: Drain,
     failed: CancellationToken,
     store: Arc<Opened>,
-    drain: Duration,
+    drain_time: Duration,
+    linger: Duration,
+}
+
+/// By the order in which they stop.
+#[derive(Default)]
+struct Parts {
+    /// They start work of their own: told first, waited for until it is over or given back.
+    working: JoinSet<()>,
+    /// They answer those who wait for that work: told when there is nothing more to tell.
+    serving: JoinSet<()>,
 }
 
 /// Whether nobody but this machine reaches any of them.
@@ -43,18 +58,19 @@ impl Node {
             .map_err(|error| Failure::new(Exit::Failure, "the store does not work", error.to_string()))?;
         let loopback = is_loopback(&[listener.local_addr()?]);
         let node = Node {
-            parts: Mutex::new(JoinSet::new()),
-            shutdown: CancellationToken::new(),
+            parts: Mutex::default(),
+            drain: Drain::new(config.drain),
             failed: CancellationToken::new(),
             store: Arc::new(store),
-            drain: config.drain,
+            drain_time: config.drain,
+            linger: config.drain_linger.min(config.drain),
         };
         let agent = node.start_dispatch(config, &broker).await?;
-        let (sweeper, shutdown) = (broker.clone(), node.shutdown.clone());
-        node.start_part(async move { sweeper.run_sweeper(shutdown).await }).await;
+        let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
+        node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway = Gateway::new(broker, gateway_config(config, loopback, agent));
-        let shutdown = node.shutdown.clone();
-        node.start_part(async move { gateway.serve(listener, shutdown).await }).await;
+        let drain = node.drain.clone();
+        node.start_serving(async move { gateway.serve(listener, drain).await }).await;
         Ok(node)
     }
 
@@ -66,18 +82,32 @@ impl Node {
                 Failure::new(Exit::Usage, "the agent's settings are wrong", error.to_string())
             })?;
         let status = dispatcher.status();
-        let shutdown = self.shutdown.clone();
-        self.start_part(async move { dispatcher.run(shutdown).await }).await;
+        let shutdown = self.drain.begun();
+        self.start_working(async move { dispatcher.run(shutdown).await }).await;
         Ok(status)
     }
 
-    /// Owns a part; one that ends before it was told to stops the node.
-    async fn start_part(&self, part: impl Future<Output = ()> + Send + 'static) {
+    /// Owns a part that ends when the drain begins; one that ends earlier stops the node.
+    async fn start_working(&self, part: impl Future<Output = ()> + Send + 'static) {
+        let part = self.watched(part);
+        self.parts.lock().await.working.spawn(part);
+    }
+
+    /// Owns a part that ends when the drain closes; one that ends earlier stops the node.
+    async fn start_serving(&self, part: impl Future<Output = ()> + Send + 'static) {
+        let part = self.watched(part);
+        self.parts.lock().await.serving.spawn(part);
+    }
+
+    fn watched<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        part: F,
+    ) -> impl Future<Output = ()> + Send + use<F> {
         let ended = self.failed.clone().drop_guard();
-        self.parts.lock().await.spawn(async move {
+        async move {
             part.await;
             drop(ended);
-        });
+        }
     }
 
     /// Returns when a part ended that should not have.
@@ -85,27 +115,22 @@ impl Node {
         self.failed.cancelled().await;
     }
 
-    /// Stops accepting and claiming, finishes or hands back, flushes; each step bounded.
+    /// Stops accepting and claiming, finishes or hands back, tells readers,
+    /// flushes; each step bounded.
     pub(crate) async fn stop(&self) -> Result<(), Failure> {
         let unexpected = self.failed.is_cancelled();
-        self.shutdown.cancel();
+        self.drain.begin();
+        let limit = Instant::now() + self.drain_time + STOP_MARGIN;
         let mut parts = self.parts.lock().await;
-        let ended = tokio::time::timeout(self.drain + STOP_MARGIN, async {
-            while let Some(part) = parts.join_next().await {
-                if let Err(error) = part {
-                    tracing::error!(%error, "a part ended badly");
-                }
+        let linger = async {
+            if !unexpected {
+                tokio::time::sleep(self.linger).await;
             }
-        });
-        if ended.await.is_err() {
-            tracing::warn!("not everything ended in time");
-            parts.abort_all();
-        }
-        let store = Arc::clone(&self.store);
-        let closed = tokio::task::spawn_blocking(move || store.close());
-        if let Err(error) = closed.await {
-            tracing::error!(%error, "the store did not close in order");
-        }
+        };
+        tokio::join!(ended_by(limit, &mut parts.working), linger);
+        self.drain.close();
+        ended_by(limit, &mut parts.serving).await;
+        self.close_store().await?;
         match unexpected {
             true => Err(Failure::new(
                 Exit::Failure,
@@ -114,6 +139,38 @@ impl Node {
             )),
             false => Ok(()),
         }
+    }
+
+    async fn close_store(&self) -> Result<(), Failure> {
+        let store = Arc::clone(&self.store);
+        let closing = tokio::task::spawn_blocking(move || store.close());
+        match timeout(STORE_CLOSE_MAX, closing).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store did not close in order");
+                Ok(())
+            }
+            Err(_) => Err(Failure::new(
+                Exit::Failure,
+                "the store did not close in time",
+                "the disk does not answer; what was acknowledged is on it",
+            )),
+        }
+    }
+}
+
+/// Waits for the end of parts that were told to; ends them when time is up.
+async fn ended_by(limit: Instant, parts: &mut JoinSet<()>) {
+    let all = async {
+        while let Some(part) = parts.join_next().await {
+            if let Err(error) = part {
+                tracing::error!(%error, "a part ended badly");
+            }
+        }
+    };
+    if timeout_at(limit, all).await.is_err() {
+        tracing::warn!("not everything ended in time");
+        parts.shutdown().await;
     }
 }
 
@@ -159,7 +216,7 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
             AgentStream::Always => StreamMode::Always,
             AgentStream::Never => StreamMode::Never,
         },
-        drain_grace: config.drain,
+        drain_grace: config.drain - (config.drain / 5).min(RELEASE_SHARE_MAX),
     }
 }
 
@@ -177,7 +234,6 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         body_bytes_max: config.body_bytes_max,
         loopback,
         cors_origins: config.cors_origins.clone(),
-        drain: config.drain,
         request_id_seed: nonce(),
         ..GatewayConfig::default()
     }

@@ -3,6 +3,7 @@
 use super::json;
 use super::query::Parameters;
 use crate::app::App;
+use crate::drain::Phase;
 use crate::error::Failure;
 use axum::extract::State;
 use axum::response::Response;
@@ -36,7 +37,7 @@ pub(crate) async fn livez() -> Result<Response, Failure> {
 /// Whether work should be sent here.
 pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Failure> {
     let verbose = Parameters::of(&uri)?.has("verbose");
-    if app.shutdown.is_cancelled() {
+    if app.drain.phase() > Phase::Serving {
         return Err(Failure::new(Code::Draining, "The server is shutting down"));
     }
     let store = if app.broker.health().store_ok { "ok" } else { "down" };

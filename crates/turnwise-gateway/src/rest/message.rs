@@ -3,6 +3,7 @@
 use super::{json, query, submission};
 use crate::app::App;
 use crate::body;
+use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::STOP_WAIT;
 use crate::prefer::Preference;
@@ -56,7 +57,7 @@ impl Patience {
 pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let caller = app.keys.caller(&head.headers)?;
-    if app.shutdown.is_cancelled() {
+    if app.drain.phase() > Phase::Serving {
         return Err(Failure::new(Code::Draining, "The server is shutting down"));
     }
     body::require_json(&head.headers)?;

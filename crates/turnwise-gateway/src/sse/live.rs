@@ -4,7 +4,7 @@
 //! one longer event: so much memory a slow reader costs, and it delays nobody.
 
 use super::encoder;
-use crate::limits::{HEARTBEAT, RECONNECT_MS, STREAM_CHUNK_BYTES};
+use crate::limits::{CLOSING_LOOK, HEARTBEAT, RECONNECT_MS, RECONNECT_SPREAD_MS, STREAM_CHUNK_BYTES};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Body, Frame};
@@ -25,7 +25,9 @@ pub(crate) struct Live<S> {
     id: MessageId,
     buffer: BytesMut,
     ended: bool,
+    /// Silence until the next comment, or until the last words.
     heartbeat: Pin<Box<Sleep>>,
+    closing: bool,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -39,6 +41,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
             buffer,
             ended: false,
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
+            closing: false,
             shutdown: Box::pin(shutdown.cancelled_owned()),
         }
     }
@@ -60,7 +63,8 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
     }
 
     fn put_off_heartbeat(&mut self) {
-        self.heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+        let silence = if self.closing { CLOSING_LOOK } else { HEARTBEAT };
+        self.heartbeat.as_mut().reset(Instant::now() + silence);
     }
 }
 
@@ -77,11 +81,17 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
             if self.ended {
                 return Poll::Ready(None);
             }
-            if self.shutdown.as_mut().poll(cx).is_ready() {
+            if !self.closing && self.shutdown.as_mut().poll(cx).is_ready() {
+                self.closing = true;
+                self.put_off_heartbeat();
+            }
+            ready!(self.heartbeat.as_mut().poll(cx));
+            if self.closing {
+                let pause = spread(self.id);
+                encoder::retry(&mut self.buffer, pause);
                 encoder::comment(&mut self.buffer, "going away, reconnect with Last-Event-ID");
                 self.ended = true;
             } else {
-                ready!(self.heartbeat.as_mut().poll(cx));
                 encoder::comment(&mut self.buffer, "keep-alive");
             }
         }
@@ -89,6 +99,12 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
         let chunk = self.buffer.split().freeze();
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
+}
+
+/// When a reader comes back to a node that went away: not all at once.
+fn spread(id: MessageId) -> u32 {
+    let (least, more) = RECONNECT_SPREAD_MS;
+    least + u32::try_from(id.nonce() % u64::from(more)).unwrap_or(0)
 }
 
 /// Writes one event; true if it is the last one.
@@ -154,7 +170,12 @@ mod tests {
         }
         shutdown.cancel();
         let last = next().await.unwrap_or_default();
-        assert!(last.starts_with(b": going away"));
+        let last = String::from_utf8_lossy(&last).into_owned();
+        let (retry, comment) = last.split_once("\n\n").expect("two lines");
+        let pause: u32 = retry.strip_prefix("retry: ").expect("a pause").parse().expect("a number");
+        let (least, more) = RECONNECT_SPREAD_MS;
+        assert!((least..least + more).contains(&pause), "{last}");
+        assert!(comment.starts_with(": going away"), "{last}");
         assert_eq!(next().await, None);
     }
 

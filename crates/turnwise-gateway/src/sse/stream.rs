@@ -40,7 +40,7 @@ pub(crate) async fn follow(
     let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
         return Err(Failure::not_found());
     };
-    let mut response = Response::new(Body::new(Live::new(id, events, app.shutdown.child_token())));
+    let mut response = Response::new(Body::new(Live::new(id, events, app.drain.closing())));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -8,17 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerConfig, Turn, TurnOutcome};
 use turnwise_core::Store;
-use turnwise_gateway::{ApiKey, Gateway, GatewayConfig};
+use turnwise_gateway::{ApiKey, Drain, Gateway, GatewayConfig};
 use turnwise_store::memory::MemoryStore;
 use turnwise_store::system_clock;
 
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Broker,
-    pub(crate) shutdown: CancellationToken,
+    pub(crate) drain: Drain,
     pub(crate) serving: JoinHandle<()>,
 }
 
@@ -41,13 +40,12 @@ pub(crate) async fn node_on(
     let nonce = move || next.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     let broker = Broker::start(store, broker, Arc::new(nonce), system_clock()).await.unwrap();
     let mut config = GatewayConfig { agent: Arc::new(|| Some(true)), ..GatewayConfig::default() };
-    config.drain = Duration::from_millis(400);
     configure(&mut config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(Gateway::new(broker.clone(), config).serve(listener, shutdown.clone()));
-    Node { address, broker, shutdown, serving }
+    let drain = Drain::new(Duration::from_millis(400));
+    let serving = tokio::spawn(Gateway::new(broker.clone(), config).serve(listener, drain.clone()));
+    Node { address, broker, drain, serving }
 }
 
 /// The key `secret-<org>` for one org.

@@ -50,7 +50,7 @@ async fn a_connection_serves_many_requests_and_ends_with_the_node() {
         let length = stream.read(&mut buffer).await.unwrap();
         assert!(buffer[..length].starts_with(b"HTTP/1.1 200 OK"));
     }
-    node.shutdown.cancel();
+    node.drain.close();
     assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
     timeout(Duration::from_secs(5), node.serving).await.unwrap().unwrap();
     assert!(TcpStream::connect(node.address).await.is_err());

@@ -157,7 +157,7 @@ async fn a_shutdown_ends_streams_so_that_they_can_be_resumed() {
     let id = node.submit("x").await;
     let mut stream = open(&node, &id).await;
     assert_eq!(stream.event().await.unwrap().name, "queued");
-    node.shutdown.cancel();
+    node.drain.close();
     assert_eq!(names(&to_the_end(&mut stream).await), Vec::<&str>::new());
     timeout(Duration::from_secs(5), node.serving).await.unwrap().unwrap();
 }

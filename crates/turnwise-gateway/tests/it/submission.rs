@@ -220,7 +220,7 @@ async fn a_shutdown_answers_those_who_wait_with_queued() {
     let node = node(|_| {}).await;
     let waiting = node.start(post(&body("hi")));
     let _turn = node.claim().await;
-    node.shutdown.cancel();
+    node.drain.close();
     let reply = waiting.await.unwrap();
     assert_eq!((reply.status, &reply.json()["status"]), (200, &json!("queued")));
     tokio::time::timeout(Duration::from_secs(5), node.serving).await.unwrap().unwrap();

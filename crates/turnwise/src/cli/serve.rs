@@ -67,7 +67,11 @@ pub(crate) fn run(context: &Context, arguments: &ServeArgs) -> Outcome {
     telemetry::start(&config, context.json)?;
     #[cfg(feature = "mutants")]
     super::mutant::set(arguments.mutant.as_deref())?;
-    runtime(config.threads)?.block_on(serve(context, arguments, config))
+    let runtime = runtime(config.threads)?;
+    let outcome = runtime.block_on(serve(context, arguments, config));
+    // Everything was waited for; what is left hangs on a disk that does not answer.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(context: &Context, arguments: &ServeArgs, mut config: Config) -> Outcome {

@@ -27,6 +27,8 @@ pub(super) const RETENTION: RangeInclusive<Duration> = Duration::from_secs(1)..=
 pub(super) const RETAINED_TURNS: RangeInclusive<u64> = 1..=i64::MAX as u64;
 /// A process that stops is waited for at most a day.
 pub(super) const DRAIN: RangeInclusive<Duration> = MOMENT..=Duration::from_secs(24 * 3600);
+/// Load balancers look every few seconds.
+pub(super) const LINGER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 /// Far more than pays.
 pub(super) const THREADS: RangeInclusive<u64> = 1..=256;
 

@@ -210,6 +210,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Time a stopping process gives to turns at the agent; what is not over then is handed back to the queue.",
     ),
     setting(
+        "drain.linger_seconds",
+        "TURNWISE_DRAIN_LINGER",
+        Form::Seconds,
+        "0",
+        "Time a stopping process goes on answering 503 even with nothing left to finish, so that load balancers see it; at most drain.seconds.",
+    ),
+    setting(
         "runtime.threads",
         "TURNWISE_RUNTIME_THREADS",
         Form::Number,

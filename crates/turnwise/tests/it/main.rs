@@ -5,6 +5,7 @@
 mod browser;
 mod config;
 mod demo;
+mod drain;
 mod examples;
 mod json;
 mod kill9;

@@ -66,9 +66,19 @@ impl Running {
 
     /// As `kill`; answers the exit code.
     pub(crate) async fn terminate(mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.exit().await
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.process.id().unwrap()).unwrap();
         let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Waits for its end; answers the exit code.
+    pub(crate) async fn exit(&mut self) -> Option<i32> {
         let status = tokio::time::timeout(PATIENCE, self.process.wait()).await.expect("it stops in time");
         status.unwrap().code()
     }
