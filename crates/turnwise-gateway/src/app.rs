@@ -1,7 +1,7 @@
 //! What every request passes: an id, the guards, a route, and the rendering
 //! of what went wrong.
 
-use crate::auth::{Keys, refuse_key_in_query};
+use crate::auth::{KeyRing, refuse_key_in_query};
 use crate::body::UNIT_BYTES;
 use crate::config::GatewayConfig;
 use crate::drain::{Drain, Phase};
@@ -23,7 +23,7 @@ use turnwise_broker::Broker;
 /// Shared by all requests.
 pub(crate) struct App {
     pub(crate) broker: Broker,
-    pub(crate) keys: Keys,
+    pub(crate) keys: KeyRing,
     pub(crate) config: GatewayConfig,
     pub(crate) drain: Drain,
     pub(crate) large_bodies: Semaphore,
@@ -31,10 +31,10 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(broker: Broker, mut config: GatewayConfig, drain: Drain) -> Arc<App> {
+    pub(crate) fn new(broker: Broker, keys: KeyRing, config: GatewayConfig, drain: Drain) -> Arc<App> {
         Arc::new(App {
             broker,
-            keys: Keys::new(std::mem::take(&mut config.keys)),
+            keys,
             request_ids: RequestIds::new(config.request_id_seed),
             large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
             config,

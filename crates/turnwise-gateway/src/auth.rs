@@ -1,12 +1,17 @@
-//! Who is asking: keys in a header, compared by digest in constant time,
-//! before anything of the body is read.
+//! The keys that are let in: in a header, compared by digest in constant time.
+//! They can be exchanged while the server runs; what a key that is gone had
+//! open is told so.
 
 use crate::config::ApiKey;
 use crate::error::Failure;
+use crate::scope::{Access, Scope};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, Uri};
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use tokio_util::sync::CancellationToken;
 use turnwise_api::Code;
 use turnwise_broker::OrgScope;
 
@@ -14,68 +19,148 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Names under which keys are sent in query strings by mistake.
 const KEY_PARAMETERS: [&str; 7] =
     ["api_key", "apikey", "api-key", "x-api-key", "key", "access_token", "authorization"];
-/// The scope of the conversation routes.
-const CONVERSATIONS: &str = "conversations";
 
-/// The keys that are let in.
-pub(crate) struct Keys(Vec<ApiKey>);
-
-/// Whoever asks, and what it may see.
-#[derive(Clone, Copy)]
-pub(crate) struct Caller<'a> {
-    /// Empty means all.
-    orgs: &'a [String],
+/// A key in use.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    key: ApiKey,
+    /// Cancelled when the key is taken away or may do something else.
+    revoked: CancellationToken,
 }
 
-impl Caller<'_> {
+impl Holder {
+    fn new(key: ApiKey) -> Arc<Holder> {
+        Arc::new(Holder { key, revoked: CancellationToken::new() })
+    }
+
+    /// Whoever comes while no key is configured.
+    fn anyone() -> Arc<Holder> {
+        let scopes = vec![Scope::Admin];
+        Holder::new(ApiKey { id: String::new(), sha256: [0; 32], orgs: Vec::new(), scopes })
+    }
+}
+
+/// Whoever asks, and what it may see.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    holder: Arc<Holder>,
+}
+
+impl Caller {
     /// Whether objects of this organisation exist for the caller.
     pub(crate) fn sees(&self, org: &str) -> bool {
-        self.orgs.is_empty() || self.orgs.iter().any(|own| own == org)
+        let orgs = &self.holder.key.orgs;
+        orgs.is_empty() || orgs.iter().any(|own| own == org)
     }
 
     /// The same for the broker.
     pub(crate) fn scope(&self) -> OrgScope {
-        if self.orgs.is_empty() { OrgScope::All } else { OrgScope::These(self.orgs.to_vec()) }
+        let orgs = &self.holder.key.orgs;
+        if orgs.is_empty() { OrgScope::All } else { OrgScope::These(orgs.clone()) }
+    }
+
+    /// Cancelled when the caller may no longer do what it does.
+    pub(crate) fn revoked(&self) -> CancellationToken {
+        self.holder.revoked.clone()
+    }
+
+    /// One that may do everything.
+    #[cfg(test)]
+    pub(crate) fn anyone() -> Caller {
+        Caller { holder: Holder::anyone() }
     }
 }
 
-impl Keys {
-    pub(crate) fn new(keys: Vec<ApiKey>) -> Keys {
-        Keys(keys)
+/// The keys that are let in; a clone is the same ring.
+#[derive(Clone)]
+pub struct KeyRing(Arc<RwLock<Held>>);
+
+/// What came of an exchange of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchanged {
+    /// They are other ones now.
+    Changed,
+    /// They were the same.
+    Same,
+    /// Nothing was changed: without keys a closed server would be open to everybody.
+    WouldOpen,
+}
+
+struct Held {
+    holders: Vec<Arc<Holder>>,
+    /// Only while there are no keys.
+    anyone: Option<Arc<Holder>>,
+}
+
+impl KeyRing {
+    pub(crate) fn new(keys: Vec<ApiKey>) -> KeyRing {
+        let anyone = keys.is_empty().then(Holder::anyone);
+        let holders = keys.into_iter().map(Holder::new).collect();
+        KeyRing(Arc::new(RwLock::new(Held { holders, anyone })))
+    }
+
+    /// Lets these in and no others, from now on. What the others have open
+    /// ends; a key that is the same as before is not disturbed.
+    pub fn exchange(&self, keys: Vec<ApiKey>) -> Exchanged {
+        let mut held = self.0.write();
+        match (keys.is_empty(), held.anyone.is_some()) {
+            (true, true) => return Exchanged::Same,
+            (true, false) => return Exchanged::WouldOpen,
+            (false, _) => {}
+        }
+        let mut before = std::mem::take(&mut held.holders);
+        let mut changed = false;
+        for key in keys {
+            let same = before.iter().position(|holder| holder.key == key);
+            let holder = match same {
+                Some(index) => before.swap_remove(index),
+                None => {
+                    changed = true;
+                    Holder::new(key)
+                }
+            };
+            held.holders.push(holder);
+        }
+        for gone in before.into_iter().chain(held.anyone.take()) {
+            changed = true;
+            gone.revoked.cancel();
+        }
+        if changed { Exchanged::Changed } else { Exchanged::Same }
     }
 
     /// No keys: everyone is let in.
-    pub(crate) fn are_open(&self) -> bool {
-        self.0.is_empty()
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.read().anyone.is_some()
     }
 
-    /// Who asks on a conversation route.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller<'_>, Failure> {
-        if self.are_open() {
-            return Ok(Caller { orgs: &[] });
+    /// Who asks, if it shows a key that may do this.
+    pub(crate) fn caller(&self, headers: &HeaderMap, access: Access) -> Result<Caller, Failure> {
+        let held = self.0.read();
+        if let Some(anyone) = &held.anyone {
+            return Ok(Caller { holder: Arc::clone(anyone) });
         }
         let Some(shown) = shown_key(headers) else {
             return Err(Failure::new(Code::MissingKey, "Missing X-API-Key header"));
         };
-        let Some(key) = self.find(shown) else {
+        let digest: [u8; 32] = Sha256::digest(shown).into();
+        let Some(holder) = select(&held.holders, |holder| digest.ct_eq(&holder.key.sha256)) else {
             return Err(Failure::new(Code::InvalidKey, "Invalid API key"));
         };
-        if !key.scopes.is_empty() && !key.scopes.iter().any(|scope| scope == CONVERSATIONS) {
-            return Err(Failure::new(Code::ScopeMissing, "This key lacks the scope `conversations`"));
+        if !access.is_granted_by(&holder.key.scopes) {
+            let needed = access.scope().map_or("", Scope::name);
+            return Err(Failure::new(Code::ScopeMissing, format!("This API key lacks the scope `{needed}`")));
         }
-        Ok(Caller { orgs: &key.orgs })
+        Ok(Caller { holder: Arc::clone(holder) })
     }
+}
 
-    /// Compares with every key, whatever matches, so that time tells nothing.
-    fn find(&self, shown: &[u8]) -> Option<&ApiKey> {
-        let digest: [u8; 32] = Sha256::digest(shown).into();
-        let mut found = u64::MAX;
-        for (index, key) in (0_u64..).zip(&self.0) {
-            let equal: Choice = digest.ct_eq(&key.sha256);
-            found.conditional_assign(&index, equal);
-        }
-        self.0.get(usize::try_from(found).ok()?)
+/// Asks about every item, whatever is equal, so that time tells nothing.
+fn select<T>(items: &[T], mut equal: impl FnMut(&T) -> Choice) -> Option<&T> {
+    let mut found = u64::MAX;
+    for (index, item) in (0_u64..).zip(items) {
+        found.conditional_assign(&index, equal(item));
     }
+    items.get(usize::try_from(found).ok()?)
 }
 
 /// The key in `X-API-Key`, or else in `Authorization: Bearer`; an empty one is none.
@@ -106,24 +191,22 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn keys() -> Keys {
-        let key = |id: &str, secret: &str| ApiKey {
-            id: id.to_owned(),
-            sha256: Sha256::digest(secret).into(),
-            orgs: vec![id.to_owned()],
-            scopes: Vec::new(),
-        };
-        Keys::new(vec![key("a", "secret-a"), key("b", "secret-b")])
+    fn key(id: &str) -> ApiKey {
+        let sha256 = Sha256::digest(format!("secret-{id}")).into();
+        ApiKey { id: id.to_owned(), sha256, orgs: vec![id.to_owned()], scopes: Vec::new() }
+    }
+
+    fn ask(keys: &KeyRing, name: &'static str, value: &'static str) -> Result<Caller, Code> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        keys.caller(&headers, Access::Write).map_err(|failure| failure.code())
     }
 
     fn check(name: &'static str, value: &'static str, expected: Result<&str, Code>) {
-        let keys = keys();
-        let mut headers = HeaderMap::new();
-        headers.insert(name, HeaderValue::from_static(value));
-        let got = keys.caller(&headers);
-        match (got, expected) {
+        let keys = KeyRing::new(vec![key("a"), key("b")]);
+        match (ask(&keys, name, value), expected) {
             (Ok(caller), Ok(org)) => assert!(caller.sees(org) && !caller.sees("other")),
-            (Err(failure), Err(code)) => assert_eq!(failure.code(), code, "{name}: {value}"),
+            (Err(code), Err(expected)) => assert_eq!(code, expected, "{name}: {value}"),
             (got, expected) => panic!("{name}: {value}: {} for {expected:?}", got.is_ok()),
         }
     }
@@ -140,5 +223,48 @@ mod tests {
         check("authorization", "Basic secret-a", Err(Code::MissingKey));
         check("authorization", "", Err(Code::MissingKey));
         check("x-other", "secret-a", Err(Code::MissingKey));
+    }
+
+    #[test]
+    fn every_key_is_compared_whichever_is_shown() {
+        let items = [10_u8, 20, 30, 40];
+        for shown in [10, 20, 40, 99] {
+            let mut compared = 0;
+            let found = select(&items, |item| {
+                compared += 1;
+                item.ct_eq(&shown)
+            });
+            assert_eq!(compared, items.len(), "{shown}");
+            assert_eq!(found, items.iter().find(|item| **item == shown));
+        }
+    }
+
+    #[test]
+    fn an_exchange_ends_what_is_gone_and_leaves_what_stays() {
+        let keys = KeyRing::new(vec![key("a"), key("b"), key("c")]);
+        let callers = ["secret-a", "secret-b", "secret-c"].map(|it| ask(&keys, "x-api-key", it));
+        let [Ok(a), Ok(b), Ok(c)] = callers else { panic!("all three are let in") };
+        let narrower = ApiKey { scopes: vec![Scope::ConversationsRead], ..key("c") };
+        let next = vec![key("d"), key("b"), narrower];
+        assert_eq!(keys.exchange(next.clone()), Exchanged::Changed);
+        assert_eq!(keys.exchange(next), Exchanged::Same);
+        assert!(a.revoked().is_cancelled() && c.revoked().is_cancelled());
+        assert!(!b.revoked().is_cancelled());
+        assert_eq!(ask(&keys, "x-api-key", "secret-a").err(), Some(Code::InvalidKey));
+        assert_eq!(ask(&keys, "x-api-key", "secret-c").err(), Some(Code::ScopeMissing));
+        assert!(ask(&keys, "x-api-key", "secret-d").is_ok());
+    }
+
+    #[test]
+    fn a_closed_server_is_never_opened_and_an_open_one_can_be_closed() {
+        let keys = KeyRing::new(Vec::new());
+        let Ok(anyone) = ask(&keys, "x-other", "x") else { panic!("it is open") };
+        assert_eq!(keys.exchange(Vec::new()), Exchanged::Same);
+        assert!(keys.is_open());
+        assert_eq!(keys.exchange(vec![key("a")]), Exchanged::Changed);
+        assert!(!keys.is_open() && anyone.revoked().is_cancelled());
+        assert_eq!(keys.exchange(Vec::new()), Exchanged::WouldOpen);
+        assert!(!keys.is_open());
+        assert!(ask(&keys, "x-api-key", "secret-a").is_ok());
     }
 }

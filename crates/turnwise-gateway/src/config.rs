@@ -1,6 +1,7 @@
 //! What the inbound side can be told.
 
 use crate::limits;
+use crate::scope::Scope;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,8 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
     /// Organisations it is for; empty means all.
     pub orgs: Vec<String>,
-    /// What it is for; empty means the conversations. Otherwise they need the
-    /// scope `conversations`.
-    pub scopes: Vec<String>,
+    /// What it is for; empty means the conversations.
+    pub scopes: Vec<Scope>,
 }
 
 impl fmt::Debug for ApiKey {

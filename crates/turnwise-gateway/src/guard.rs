@@ -21,7 +21,7 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Las
 
 /// Refuses what could be a web page that tricks a browser on this machine.
 pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Failure> {
-    if !app.config.loopback || !app.keys.are_open() {
+    if !app.config.loopback || !app.keys.is_open() {
         return Ok(());
     }
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok());

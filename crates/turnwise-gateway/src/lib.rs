@@ -2,6 +2,7 @@
 //! every request passes on its way. Knows nothing of agents or of how turns
 //! are dispatched.
 
+mod access;
 mod app;
 mod auth;
 mod body;
@@ -14,10 +15,14 @@ mod prefer;
 mod request_id;
 mod rest;
 mod router;
+mod scope;
 mod serve;
 mod sse;
 mod stall;
 
+pub use auth::{Exchanged, KeyRing};
 pub use config::{AgentStatus, ApiKey, GatewayConfig};
 pub use drain::{Drain, Phase};
+pub use router::{RouteInfo, routes};
+pub use scope::{Access, Scope};
 pub use serve::Gateway;

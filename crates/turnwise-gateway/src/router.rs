@@ -1,23 +1,80 @@
-//! Every route on one page.
+//! Every route on one page, each with what it asks of whoever uses it.
 
+use crate::access;
 use crate::app::App;
 use crate::error::Failure;
 use crate::rest::{health, message, queue};
+use crate::scope::Access::{self, Open, Read, Stream, Write};
 use crate::sse::stream;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::middleware::{Next, from_fn};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::Method;
 use std::sync::Arc;
 use turnwise_api::Code;
 
-pub(crate) fn routes(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/api/v1/message", post(message::submit))
-        .route("/api/v1/message/{message_id}", get(message::show).delete(message::cancel))
-        .route("/api/v1/stream", get(stream::follow))
-        .route("/api/v1/queue/{user_id}", get(queue::show))
-        .route("/health", get(health::health))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
+/// A route as tests and descriptions see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with `{names}` for what varies.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+}
+
+struct Route {
+    info: RouteInfo,
+    handler: MethodRouter<Arc<App>>,
+}
+
+#[rustfmt::skip]
+fn table() -> Vec<Route> {
+    vec![
+        route(Method::POST, "/api/v1/message", Write, message::submit),
+        route(Method::GET, "/api/v1/message/{message_id}", Read, message::show),
+        route(Method::DELETE, "/api/v1/message/{message_id}", Write, message::cancel),
+        route(Method::GET, "/api/v1/stream", Stream, stream::follow),
+        route(Method::GET, "/api/v1/queue/{user_id}", Read, queue::show),
+        route(Method::GET, "/health", Open, health::health),
+        route(Method::GET, "/livez", Open, health::livez),
+        route(Method::GET, "/readyz", Open, health::readyz),
+    ]
+}
+
+/// Every route there is.
+#[must_use]
+pub fn routes() -> Vec<RouteInfo> {
+    table().into_iter().map(|route| route.info).collect()
+}
+
+fn route<H, T>(method: Method, path: &'static str, access: Access, handler: H) -> Route
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("the methods of the table are HTTP's own");
+    Route { info: RouteInfo { method, path, access }, handler: on(filter, handler) }
+}
+
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for Route { info, handler } in table() {
+        let handler = match info.access {
+            Open => handler,
+            access => {
+                let app = Arc::clone(&app);
+                handler.route_layer(from_fn(move |request: Request, next: Next| {
+                    access::admit(Arc::clone(&app), access, request, next)
+                }))
+            }
+        };
+        router = router.route(info.path, handler);
+    }
+    router
         .fallback(async || Failure::not_found())
         .method_not_allowed_fallback(async || Failure::new(Code::MethodNotAllowed, "Method Not Allowed"))
         .with_state(app)

@@ -1,6 +1,7 @@
 //! The serving loop: accepts, bounds and drains connections.
 
 use crate::app::{self, App};
+use crate::auth::KeyRing;
 use crate::config::GatewayConfig;
 use crate::drain::Drain;
 use crate::limits::{ACCEPT_PAUSE, HEADER_READ_MAX, HEADERS_MAX, LAST_WORD, READ_BUFFER_BYTES_MAX};
@@ -22,14 +23,22 @@ use turnwise_broker::Broker;
 /// The inbound side, ready to serve.
 pub struct Gateway {
     broker: Broker,
+    keys: KeyRing,
     config: GatewayConfig,
 }
 
 impl Gateway {
     /// Joins a broker and settings.
     #[must_use]
-    pub fn new(broker: Broker, config: GatewayConfig) -> Gateway {
-        Gateway { broker, config }
+    pub fn new(broker: Broker, mut config: GatewayConfig) -> Gateway {
+        let keys = KeyRing::new(std::mem::take(&mut config.keys));
+        Gateway { broker, keys, config }
+    }
+
+    /// The keys that are let in, to be exchanged while it serves.
+    #[must_use]
+    pub fn keys(&self) -> KeyRing {
+        self.keys.clone()
     }
 
     /// Serves until the drain closes, then lets requests in progress end within
@@ -38,8 +47,8 @@ impl Gateway {
     pub async fn serve(self, listener: TcpListener, drain: Drain) {
         let connections_max = self.config.connections_max.clamp(1, Semaphore::MAX_PERMITS);
         let slots = Arc::new(Semaphore::new(connections_max));
-        let app = App::new(self.broker, self.config, drain.clone());
-        let router = router::routes(Arc::clone(&app));
+        let app = App::new(self.broker, self.keys, self.config, drain.clone());
+        let router = router::router(Arc::clone(&app));
         let tasks = TaskTracker::new();
         let accept = async {
             loop {

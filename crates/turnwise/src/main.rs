@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod failure;
 mod node;
+mod reload;
 mod telemetry;
 
 fn main() -> std::process::ExitCode {

@@ -3,6 +3,7 @@
 
 use crate::config::{AgentStream, Config, StoreKind};
 use crate::failure::{Exit, Failure};
+use crate::reload::{self, Reload};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerConfig};
 use turnwise_dispatch::{DispatchConfig, Dispatcher, StreamMode};
-use turnwise_gateway::{AgentStatus, ApiKey, Drain, Gateway, GatewayConfig};
+use turnwise_gateway::{AgentStatus, Drain, Gateway, GatewayConfig};
 use turnwise_store::embedded::EmbeddedConfig;
 use turnwise_store::open::{self, Opened};
 use turnwise_store::system_clock;
@@ -69,6 +70,10 @@ impl Node {
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway = Gateway::new(broker, gateway_config(config, loopback, agent));
+        if let Some(file) = &config.file {
+            let (reload, shutdown) = (Reload::prepare(file.clone(), gateway.keys())?, node.drain.closing());
+            node.start_serving(async move { reload.run(shutdown).await }).await;
+        }
         let drain = node.drain.clone();
         node.start_serving(async move { gateway.serve(listener, drain).await }).await;
         Ok(node)
@@ -221,14 +226,8 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
 }
 
 fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> GatewayConfig {
-    let keys = config.keys.iter().map(|key| ApiKey {
-        id: key.id.clone(),
-        sha256: key.sha256,
-        orgs: key.orgs.clone(),
-        scopes: key.scopes.clone(),
-    });
     GatewayConfig {
-        keys: keys.collect(),
+        keys: reload::gateway_keys(&config.keys),
         agent,
         async_default: config.message_async,
         body_bytes_max: config.body_bytes_max,

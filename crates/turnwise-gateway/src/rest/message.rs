@@ -2,6 +2,7 @@
 
 use super::{json, query, submission};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body;
 use crate::drain::Phase;
 use crate::error::Failure;
@@ -11,7 +12,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,9 +55,12 @@ impl Patience {
 }
 
 /// `POST /api/v1/message`.
-pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
+pub(crate) async fn submit(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    let caller = app.keys.caller(&head.headers)?;
     if app.drain.phase() > Phase::Serving {
         return Err(Failure::new(Code::Draining, "The server is shutting down"));
     }
@@ -65,7 +69,7 @@ pub(crate) async fn submit(State(app): State<Arc<App>>, request: Request) -> Res
     let patience = Patience::of(&app, preference);
     let submitted = {
         let body = body::read(&app, body).await?;
-        let mut submission = submission::parse(&body.bytes, &head.headers, caller)?;
+        let mut submission = submission::parse(&body.bytes, &head.headers, &caller)?;
         submission.prefer_stream = patience == Patience::None;
         app.broker.submit(submission).await?
     };
@@ -159,10 +163,10 @@ fn answer(
 /// `GET /api/v1/message/{message_id}`.
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
-    let scope = app.keys.caller(&headers)?.scope();
+    let scope = caller.scope();
     let id = query::message_id(path)?;
     let view = app.broker.turn(&scope, id).await?.ok_or_else(Failure::not_found)?;
     turn(&view, status(view.state))
@@ -171,10 +175,10 @@ pub(crate) async fn show(
 /// `DELETE /api/v1/message/{message_id}`.
 pub(crate) async fn cancel(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
-    let scope = app.keys.caller(&headers)?.scope();
+    let scope = caller.scope();
     let id = query::message_id(path)?;
     let stopping = match app.broker.cancel(&scope, id).await? {
         Cancel::NotFound => return Err(Failure::not_found()),

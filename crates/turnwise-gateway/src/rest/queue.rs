@@ -4,22 +4,23 @@ use super::json;
 use super::query::{self, Parameters};
 use super::rules::{self, Errors};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::Failure;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use http::{HeaderMap, Uri};
+use http::Uri;
 use std::sync::Arc;
 use turnwise_api::{Code, QueueAnswer, QueueConversation};
 use turnwise_broker::{Conversation, ConversationView};
 
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Failure> {
-    let scope = app.keys.caller(&headers)?.scope();
+    let scope = caller.scope();
     let user = query::user_id(path)?;
     let parameters = Parameters::of(&uri)?;
     let org = parameters.get("org_id").or_else(|| parameters.get("org"));

@@ -29,10 +29,17 @@ pub(crate) struct Live<S> {
     heartbeat: Pin<Box<Sleep>>,
     closing: bool,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
-    pub(crate) fn new(id: MessageId, events: S, shutdown: CancellationToken) -> Live<S> {
+    /// `revoked`: the reader's key was taken away.
+    pub(crate) fn new(
+        id: MessageId,
+        events: S,
+        shutdown: CancellationToken,
+        revoked: CancellationToken,
+    ) -> Live<S> {
         let mut buffer = BytesMut::new();
         encoder::retry(&mut buffer, RECONNECT_MS);
         Live {
@@ -43,6 +50,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
             closing: false,
             shutdown: Box::pin(shutdown.cancelled_owned()),
+            revoked: Box::pin(revoked.cancelled_owned()),
         }
     }
 
@@ -76,6 +84,11 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.ended && self.revoked.as_mut().poll(cx).is_ready() {
+            // What is gathered is still the reader's; nothing more is looked up for it.
+            encoder::comment(&mut self.buffer, "key revoked, reconnect with a valid one and Last-Event-ID");
+            self.ended = true;
+        }
         self.fill(cx);
         if self.buffer.is_empty() {
             if self.ended {
@@ -157,7 +170,8 @@ mod tests {
     async fn silence_is_filled_with_comments_until_the_shutdown() {
         let shutdown = CancellationToken::new();
         let silence = futures_util::stream::pending();
-        let mut body = Box::pin(Live::new(MessageId::new(1, 2), silence, shutdown.clone()));
+        let mut body =
+            Box::pin(Live::new(MessageId::new(1, 2), silence, shutdown.clone(), CancellationToken::new()));
         let start = Instant::now();
         let mut next = async || match body.frame().await {
             Some(Ok(frame)) => frame.into_data().ok(),
@@ -186,7 +200,8 @@ mod tests {
         let position = "1-2".parse().expect("a position in its own form");
         let events = [TurnEvent::Queued, TurnEvent::Error { position, error }, TurnEvent::Queued];
         let stream = futures_util::stream::iter(events.map(Ok));
-        let body = Live::new(MessageId::new(1, 2), stream, CancellationToken::new());
+        let body =
+            Live::new(MessageId::new(1, 2), stream, CancellationToken::new(), CancellationToken::new());
         let mut body = Box::pin(body);
         let first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
         let text = String::from_utf8(first.unwrap_or_default().to_vec()).unwrap_or_default();

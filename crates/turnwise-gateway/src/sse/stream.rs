@@ -2,6 +2,7 @@
 
 use super::live::Live;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::Failure;
 use crate::rest::query::Parameters;
 use crate::rest::rules::{self, Errors};
@@ -17,10 +18,11 @@ use turnwise_core::MessageId;
 
 pub(crate) async fn follow(
     State(app): State<Arc<App>>,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Failure> {
-    let scope = app.keys.caller(&headers)?.scope();
+    let scope = caller.scope();
     let parameters = Parameters::of(&uri)?;
     let mut errors = Errors::default();
     let user = parameters.required("user_id", rules::id, &mut errors);
@@ -40,7 +42,8 @@ pub(crate) async fn follow(
     let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
         return Err(Failure::not_found());
     };
-    let mut response = Response::new(Body::new(Live::new(id, events, app.drain.closing())));
+    let live = Live::new(id, events, app.drain.closing(), caller.revoked());
+    let mut response = Response::new(Body::new(live));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

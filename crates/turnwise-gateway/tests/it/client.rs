@@ -102,6 +102,18 @@ impl Reply {
         Some(&found.1)
     }
 
+    pub(crate) fn header_names(&self) -> Vec<&str> {
+        self.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// All but the date, which goes on.
+    pub(crate) fn sorted_headers(&self) -> Vec<(&str, &str)> {
+        let kept = self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date"));
+        let mut headers: Vec<_> = kept.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        headers.sort_unstable();
+        headers
+    }
+
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
@@ -132,6 +144,8 @@ pub(crate) struct Open {
     left: Option<usize>,
     chunked: bool,
     text: String,
+    /// Seen so far.
+    pub(crate) comments: Vec<String>,
 }
 
 /// One event of a stream.
@@ -156,7 +170,7 @@ impl Open {
         let chunked = head.header("transfer-encoding") == Some("chunked");
         let left = head.header("content-length").map(|length| length.parse().unwrap());
         let left = if status == 204 { Some(0) } else { left };
-        Open { head, stream, left, chunked, text: String::new() }
+        Open { head, stream, left, chunked, text: String::new(), comments: Vec::new() }
     }
 
     /// The next piece of the body.
@@ -185,6 +199,7 @@ impl Open {
             let mut event = Event { id: None, name: "none".to_owned(), data: String::new() };
             for line in block.lines() {
                 match line.split_once(": ") {
+                    Some(("", comment)) => self.comments.push(comment.to_owned()),
                     Some(("id", id)) => event.id = Some(id.to_owned()),
                     Some(("event", name)) => event.name = name.to_owned(),
                     Some(("data", data)) => event.data += data,

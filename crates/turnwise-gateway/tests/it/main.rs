@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod cancel;
 mod client;
+mod isolation;
 mod node;
 mod queue;
 mod serving;

@@ -10,13 +10,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use turnwise_broker::{Broker, BrokerConfig, Turn, TurnOutcome};
 use turnwise_core::Store;
-use turnwise_gateway::{ApiKey, Drain, Gateway, GatewayConfig};
+use turnwise_gateway::{ApiKey, Drain, Gateway, GatewayConfig, KeyRing};
 use turnwise_store::memory::MemoryStore;
 use turnwise_store::system_clock;
 
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Broker,
+    pub(crate) keys: KeyRing,
     pub(crate) drain: Drain,
     pub(crate) serving: JoinHandle<()>,
 }
@@ -44,8 +45,10 @@ pub(crate) async fn node_on(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let drain = Drain::new(Duration::from_millis(400));
-    let serving = tokio::spawn(Gateway::new(broker.clone(), config).serve(listener, drain.clone()));
-    Node { address, broker, drain, serving }
+    let gateway = Gateway::new(broker.clone(), config);
+    let keys = gateway.keys();
+    let serving = tokio::spawn(gateway.serve(listener, drain.clone()));
+    Node { address, broker, keys, drain, serving }
 }
 
 /// The key `secret-<org>` for one org.
@@ -55,9 +58,29 @@ pub(crate) fn key(org: &str) -> ApiKey {
     ApiKey { id: org.to_owned(), sha256, orgs: vec![org.to_owned()], scopes: Vec::new() }
 }
 
+/// A path of the table with something in place of what varies, and the query it needs.
+pub(crate) fn sample(path: &str) -> String {
+    filled(path, "00000000-0000-8000-8000-000000000000", "u")
+}
+
+/// A path of the table for this message and user. A new name in a path needs a line here.
+pub(crate) fn filled(path: &str, message_id: &str, user_id: &str) -> String {
+    let path = path.replace("{message_id}", message_id).replace("{user_id}", user_id);
+    assert!(!path.contains('{'), "say what stands for the names in {path}");
+    match path.as_str() {
+        "/api/v1/stream" => format!("{path}?user_id={user_id}&message_id={message_id}"),
+        _ => path,
+    }
+}
+
 /// A body with these fields; `text` of user u in org o.
 pub(crate) fn body(text: &str) -> String {
-    format!(r#"{{"user_id":"u","org_id":"o","client_id":"web","message":"{text}"}}"#)
+    body_of("o", "u", text)
+}
+
+/// A body of this user of this org.
+pub(crate) fn body_of(org: &str, user: &str, text: &str) -> String {
+    format!(r#"{{"user_id":"{user}","org_id":"{org}","client_id":"web","message":"{text}"}}"#)
 }
 
 impl Node {

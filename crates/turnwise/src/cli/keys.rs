@@ -2,7 +2,7 @@
 //! hash goes into the configuration.
 
 use super::{Context, Outcome, print};
-use crate::config::to_hex;
+use crate::config::{keys, to_hex};
 use crate::failure::{Exit, Failure};
 use clap::Subcommand;
 use serde_json::json;
@@ -25,7 +25,8 @@ pub(crate) enum KeysCommand {
         /// An organisation it is good for; repeat for more [default: all]
         #[arg(long = "org", value_name = "ORG")]
         orgs: Vec<String>,
-        /// What it may do, such as conversations; repeat for more [default: conversations]
+        /// What it may do: conversations, conversations:read, callbacks, metrics or admin; repeat for
+        /// more [default: conversations]
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
     },
@@ -33,6 +34,9 @@ pub(crate) enum KeysCommand {
 
 pub(crate) fn run(context: &Context, command: KeysCommand) -> Outcome {
     let KeysCommand::New { id, orgs, scopes } = command;
+    for name in &scopes {
+        keys::scope(name)?;
+    }
     let id = match id {
         Some(id) => id,
         None => format!("key-{}", to_hex(&random::<ID_BYTES>()?)),

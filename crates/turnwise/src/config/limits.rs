@@ -32,6 +32,11 @@ pub(super) const LINGER: RangeInclusive<Duration> = Duration::ZERO..=Duration::f
 /// Far more than pays.
 pub(super) const THREADS: RangeInclusive<u64> = 1..=256;
 
+/// Every key is compared with what a request shows.
+pub(super) const KEYS_MAX: usize = 1_000;
+/// A key that was chosen by hand is at least as long when others can reach the port.
+pub(crate) const OPEN_KEY_BYTES_MIN: usize = 16;
+
 /// The shortest time that is one: clocks here count milliseconds.
 const MOMENT: Duration = Duration::from_millis(1);
 /// Thirty days.

@@ -1,16 +1,18 @@
 //! The configuration: one `Config::load` for the whole program. Flag before
 //! environment before TOML file before default; unknown names are errors.
 
+pub(crate) mod keys;
 mod layers;
 mod limits;
 pub(crate) mod settings;
 mod show;
 
+pub(crate) use keys::Key;
 pub(crate) use layers::{ConfigError, Source};
+pub(crate) use limits::OPEN_KEY_BYTES_MIN;
 pub(crate) use show::{env_example, reference, rows};
 
 use layers::Layers;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,6 @@ use std::time::Duration;
 
 /// Most ports that are tried when the default one is taken.
 pub(crate) const PORT_SHIFT_MAX: u16 = 20;
-/// The id under which `BROKER_API_KEY` appears.
-const BROKER_KEY_ID: &str = "broker_api_key";
 
 /// Which engine keeps the messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,19 +39,6 @@ pub(crate) enum AgentStream {
     Always,
     /// Never streamed.
     Never,
-}
-
-/// An API key as the gateway checks it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// Its name.
-    pub(crate) id: String,
-    /// Of the key's text.
-    pub(crate) sha256: [u8; 32],
-    /// Empty: all.
-    pub(crate) orgs: Vec<String>,
-    /// What else it may do.
-    pub(crate) scopes: Vec<String>,
 }
 
 /// Everything the program was told.
@@ -109,8 +96,8 @@ impl Config {
             port: read.number("http.port", limits::PORT)?,
             port_is_set: layers.get("http.port").1 != Source::Default,
             body_bytes_max: read.number("http.body_bytes_max", limits::BODY_BYTES)?,
-            cors_origins: read.list("cors.origins"),
-            keys: read.keys()?,
+            cors_origins: read.origins("cors.origins")?,
+            keys: keys::from_layers(&layers)?,
             insecure_no_auth: read.switch("auth.insecure_no_auth")?,
             store: read.store()?,
             data_dir: PathBuf::from(read.text("store.data_dir").unwrap_or_default()),
@@ -199,6 +186,25 @@ impl Reader<'_> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
+    /// What a browser sends as `Origin`: scheme and host, nothing after it.
+    fn origins(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
+        let origins = self.list(key);
+        let is_origin = |text: &String| {
+            let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            host.is_some_and(|host| {
+                !host.is_empty()
+                    && !host.contains(['/', '*', '?', '#', '@', ' '])
+                    && *host == host.to_lowercase()
+            })
+        };
+        match origins.iter().all(is_origin) {
+            true => Ok(origins),
+            false => {
+                Err(self.wrong(key, "origins such as https://chat.example.org, in lower case; there is no *"))
+            }
+        }
+    }
+
     fn one_of(&self, key: &'static str, allowed: &[&'static str]) -> Result<&'static str, ConfigError> {
         let text = self.layers.get(key).0;
         let found = allowed.iter().find(|word| word.eq_ignore_ascii_case(&text));
@@ -243,40 +249,6 @@ impl Reader<'_> {
             _ => Err(self.wrong("store.url", "embedded or memory")),
         }
     }
-
-    fn keys(&self) -> Result<Vec<Key>, ConfigError> {
-        let mut keys = Vec::new();
-        if let Some(text) = self.text("auth.broker_api_key") {
-            keys.push(Key {
-                id: BROKER_KEY_ID.into(),
-                sha256: Sha256::digest(text.as_bytes()).into(),
-                orgs: Vec::new(),
-                scopes: Vec::new(),
-            });
-        }
-        for entry in &self.layers.keys {
-            let sha256 = from_hex(&entry.sha256).ok_or_else(|| ConfigError {
-                detail: format!("the sha256 of the key {} must be 64 hex digits", entry.id),
-                hint: "`turnwise keys new` prints an entry to paste".into(),
-            })?;
-            keys.push(Key {
-                id: entry.id.clone(),
-                sha256,
-                orgs: entry.orgs.clone(),
-                scopes: entry.scopes.clone(),
-            });
-        }
-        Ok(keys)
-    }
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits
-        .chunks_exact(2)
-        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | (*digit as u8)))
-        .collect();
-    <[u8; 32]>::try_from(bytes).ok().filter(|_| digits.len() == 64)
 }
 
 /// Bytes as hex digits.
@@ -354,16 +326,6 @@ mod tests {
         assert!(!format!("{error:?}").contains("secret"));
         assert_eq!(load("", &[redis, ("TURNWISE_STORE", "memory")], &[]).unwrap().store, StoreKind::Memory);
         assert!(load("", &[("TURNWISE_STORE", "postgres://x")], &[]).is_err());
-    }
-
-    #[test]
-    fn keys_come_from_both_places() {
-        let sha = "ab".repeat(32);
-        let toml = format!("[[auth.keys]]\nid='a'\nsha256='{sha}'\norgs=['o']\nscopes=['metrics']");
-        let config = load(&toml, &[("BROKER_API_KEY", "k")], &[]).unwrap();
-        assert_eq!(config.keys.len(), 2);
-        assert_eq!(config.keys.last().unwrap().sha256, [0xab; 32]);
-        assert!(load("[[auth.keys]]\nid='a'\nsha256='zz'", &[], &[]).is_err());
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     secret(
         "auth.broker_api_key",
         "BROKER_API_KEY",
-        "One API key that is good for every organisation. More keys with narrower rights: [[auth.keys]], see `turnwise keys new`.",
+        "One API key that may do everything for every organisation. More keys with narrower rights: [[auth.keys]], see `turnwise keys new`. At least 16 bytes beyond loopback.",
     ),
     setting(
         "auth.insecure_no_auth",

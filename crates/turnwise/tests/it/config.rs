@@ -1,6 +1,6 @@
 //! Configuration errors as a user meets them, and the generated files.
 
-use crate::support::{json_lines, run, serve, turnwise};
+use crate::support::{json_lines, run, turnwise};
 use std::path::Path;
 
 #[tokio::test]
@@ -10,6 +10,8 @@ async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
         (("REDIS_URL", "redis://:hunter2@h"), "TURNWISE_STORE=embedded"),
         (("TURNWISE_STORE", "postgres://h"), "not built into this version"),
         (("HOST", "0.0.0.0"), "--insecure-no-auth"),
+        (("TURNWISE_CORS_ORIGINS", "*"), "https://chat.example.org"),
+        (("TURNWISE_CORS_ORIGINS", "null"), "cors.origins"),
         (("PORT", "many"), "http.port"),
         (("WORKER_BASE_URL", "ftp://h"), "http"),
         (("LOG_LEVEL", "a=b=c"), "INFO"),
@@ -55,24 +57,6 @@ async fn the_example_environment_is_the_reference() {
         file,
         "write it anew: turnwise config reference --env > .env.example"
     );
-}
-
-#[tokio::test]
-async fn a_new_key_opens_the_server_and_no_other_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = run(turnwise(folder.path()).args(["keys", "new", "--id", "it", "--json"])).await;
-    let made = &json_lines(&output.stdout)[0];
-    std::fs::write(folder.path().join("turnwise.toml"), made["toml"].as_str().unwrap()).unwrap();
-    let server = serve(folder.path(), 0, None, &[]).await;
-    assert_eq!(server.ready["keys"], 1);
-    for (key, status) in [(None, 401), (Some("wrong"), 403), (made["key"].as_str(), 200)] {
-        let mut conn = turnwise_mock::Conn::new(server.url());
-        if let Some(key) = key {
-            conn = conn.with_header("x-api-key", key);
-        }
-        assert_eq!(conn.get("/api/v1/queue/alice").await.unwrap().status, status, "{key:?}");
-    }
-    assert_eq!(server.terminate().await, Some(0));
 }
 
 #[tokio::test]

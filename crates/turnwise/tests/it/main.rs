@@ -8,6 +8,7 @@ mod demo;
 mod drain;
 mod examples;
 mod json;
+mod keys;
 mod kill9;
 mod limits;
 mod send;

@@ -1,0 +1,124 @@
+//! What a key is for, and what a route asks for. Every route names its
+//! [`Access`] in `router.rs`; every key lists its [`Scope`]s.
+
+/// What a key may be for. Names are in configurations: never reuse or rename one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everything about conversations, except callbacks.
+    Conversations,
+    /// Looking at conversations and reading their streams.
+    ConversationsRead,
+    /// Callbacks: list, inspect, send again.
+    Callbacks,
+    /// The measurements.
+    Metrics,
+    /// Everything.
+    Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Scope; 5] =
+        [Scope::Conversations, Scope::ConversationsRead, Scope::Callbacks, Scope::Metrics, Scope::Admin];
+
+    /// The scope as it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Conversations => "conversations",
+            Scope::ConversationsRead => "conversations:read",
+            Scope::Callbacks => "callbacks",
+            Scope::Metrics => "metrics",
+            Scope::Admin => "admin",
+        }
+    }
+
+    /// The scope with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}
+
+/// What a route asks of whoever uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Nothing: it is for everybody, without a key.
+    Open,
+    /// Looking at conversations.
+    Read,
+    /// The same, and a ticket for the stream does as well.
+    Stream,
+    /// Changing conversations.
+    Write,
+    /// Callbacks.
+    Callbacks,
+    /// The measurements.
+    Metrics,
+    /// What only the operator does.
+    Admin,
+}
+
+impl Access {
+    /// The narrowest scope that is enough; none for a route that is open.
+    #[must_use]
+    pub const fn scope(self) -> Option<Scope> {
+        match self {
+            Access::Open => None,
+            Access::Read | Access::Stream => Some(Scope::ConversationsRead),
+            Access::Write => Some(Scope::Conversations),
+            Access::Callbacks => Some(Scope::Callbacks),
+            Access::Metrics => Some(Scope::Metrics),
+            Access::Admin => Some(Scope::Admin),
+        }
+    }
+
+    /// Whether a key with these scopes may. No scopes mean the conversations.
+    #[must_use]
+    pub fn is_granted_by(self, scopes: &[Scope]) -> bool {
+        let Some(needed) = self.scope() else { return true };
+        let held = if scopes.is_empty() { &[Scope::Conversations] } else { scopes };
+        held.iter().any(|scope| match scope {
+            Scope::Admin => true,
+            Scope::Conversations => matches!(needed, Scope::Conversations | Scope::ConversationsRead),
+            Scope::ConversationsRead | Scope::Callbacks | Scope::Metrics => *scope == needed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_opens_what_it_names_and_no_more() {
+        let all = [
+            Access::Open,
+            Access::Read,
+            Access::Stream,
+            Access::Write,
+            Access::Callbacks,
+            Access::Metrics,
+            Access::Admin,
+        ];
+        let check = |scopes: &[Scope], expected: &[Access]| {
+            let got: Vec<Access> = all.into_iter().filter(|access| access.is_granted_by(scopes)).collect();
+            assert_eq!(got, expected, "{scopes:?}");
+        };
+        check(&[], &[Access::Open, Access::Read, Access::Stream, Access::Write]);
+        check(&[Scope::Conversations], &[Access::Open, Access::Read, Access::Stream, Access::Write]);
+        check(&[Scope::ConversationsRead], &[Access::Open, Access::Read, Access::Stream]);
+        check(&[Scope::Callbacks], &[Access::Open, Access::Callbacks]);
+        check(&[Scope::Metrics], &[Access::Open, Access::Metrics]);
+        check(&[Scope::Metrics, Scope::Callbacks], &[Access::Open, Access::Callbacks, Access::Metrics]);
+        check(&[Scope::Admin], &all);
+    }
+
+    #[test]
+    fn names_lead_back_to_their_scope() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::from_name(scope.name()), Some(scope));
+        }
+        assert_eq!(Scope::from_name("Admin"), None);
+    }
+}
