@@ -14,6 +14,8 @@ pub enum Code {
     MissingKey,
     /// The key is not known.
     InvalidKey,
+    /// The ticket is unknown, for something else, or its time is over.
+    InvalidTicket,
     /// The key is not for this organisation.
     OrgForbidden,
     /// The key may not use this route.
@@ -46,6 +48,8 @@ pub enum Code {
     IdempotencyConflict,
     /// The conversation holds too many waiting turns.
     QueueDepthExceeded,
+    /// One key or conversation asks too often.
+    RateLimited,
     /// A fault of this server.
     Internal,
     /// The store did not confirm in time.
@@ -96,12 +100,13 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 34] = [
+    pub const ALL: [Code; 36] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
         Code::MissingKey,
         Code::InvalidKey,
+        Code::InvalidTicket,
         Code::OrgForbidden,
         Code::ScopeMissing,
         Code::HostForbidden,
@@ -118,6 +123,7 @@ impl Code {
         Code::CallbacksUnsupported,
         Code::IdempotencyConflict,
         Code::QueueDepthExceeded,
+        Code::RateLimited,
         Code::Internal,
         Code::OutcomeUnknown,
         Code::AgentRejected,
@@ -141,6 +147,7 @@ impl Code {
             Code::KeyInQuery => facts("key_in_query", 400, "A key was sent in the query string", "Send it in the header X-API-Key; query strings end up in logs. Replace the key, it may have been recorded."),
             Code::MissingKey => facts("missing_key", 401, "No API key was sent", "Send the header X-API-Key, or Authorization: Bearer."),
             Code::InvalidKey => facts("invalid_key", 403, "The API key is not known", "Check the key; it is shown only once, when it is made."),
+            Code::InvalidTicket => facts("invalid_ticket", 403, "The ticket is not good for this", "Ask POST /api/v1/tickets for another one and go on with Last-Event-ID; a ticket opens the one stream it was made for, for a short time."),
             Code::OrgForbidden => facts("org_forbidden", 403, "The API key is not for this organisation", "Use a key whose orgs list holds this org_id."),
             Code::ScopeMissing => facts("scope_missing", 403, "The API key may not use this route", "Use a key with the scope this route asks for."),
             Code::HostForbidden => facts("host_forbidden", 403, "Without API keys only loopback names are served", "Ask for http://127.0.0.1 or http://localhost, or configure an API key."),
@@ -157,6 +164,7 @@ impl Code {
             Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not available", "Leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),
             Code::IdempotencyConflict => facts("idempotency_conflict", 422, "The id was used with other content", "Use a new client_message_id or Idempotency-Key for a new message."),
             Code::QueueDepthExceeded => again(facts("queue_depth_exceeded", 429, "The conversation has too many waiting turns", "Wait until some are answered."), Some(5)),
+            Code::RateLimited => again(facts("rate_limited", 429, "Too many requests", "Nothing was stored; repeat after Retry-After seconds. The headers RateLimit and RateLimit-Policy tell how much is left."), Some(1)),
             Code::Internal => again(facts("internal", 500, "A fault of this server", "Repeat with the same client_message_id; if it stays, report the request id."), None),
             Code::OutcomeUnknown => again(facts("outcome_unknown", 500, "The store did not confirm in time", "The message may be stored: repeat it with the same client_message_id."), None),
             Code::AgentRejected => facts("agent_rejected", 400, "The agent refused the message", "The status is the agent's own."),

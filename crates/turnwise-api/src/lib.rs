@@ -8,6 +8,7 @@ pub mod health;
 pub mod message;
 pub mod problem;
 pub mod text;
+pub mod ticket;
 pub mod time;
 
 pub use agent::{ChatAnswer, ChatRequest};
@@ -17,4 +18,5 @@ pub use health::{Health, HealthStatus, Readiness};
 pub use message::{MessageAnswer, MessageFields, MessageRequest, MessageStatus};
 pub use problem::{FieldError, Problem};
 pub use text::{Field, Text};
+pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;

@@ -6,7 +6,9 @@ use crate::body::UNIT_BYTES;
 use crate::config::GatewayConfig;
 use crate::drain::{Drain, Phase};
 use crate::limits::{CLOSING_LOOK, LARGE_BODIES_BYTES_MAX};
+use crate::rate::Rates;
 use crate::request_id::{RequestIds, X_REQUEST_ID};
+use crate::ticket::Tickets;
 use crate::{error, guard};
 use axum::Router;
 use axum::body::Body;
@@ -27,6 +29,8 @@ pub(crate) struct App {
     pub(crate) config: GatewayConfig,
     pub(crate) drain: Drain,
     pub(crate) large_bodies: Semaphore,
+    pub(crate) rates: Rates,
+    pub(crate) tickets: Option<Tickets>,
     request_ids: RequestIds,
 }
 
@@ -37,6 +41,8 @@ impl App {
             keys,
             request_ids: RequestIds::new(config.request_id_seed),
             large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
+            rates: Rates::new(config.key_rate, config.conversation_rate),
+            tickets: config.ticket_secret.map(Tickets::new),
             config,
             drain,
         })

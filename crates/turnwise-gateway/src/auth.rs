@@ -4,12 +4,15 @@
 
 use crate::config::ApiKey;
 use crate::error::Failure;
+use crate::rate::Meter;
 use crate::scope::{Access, Scope};
+use crate::ticket::TicketDigest;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, Uri};
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tokio_util::sync::CancellationToken;
 use turnwise_api::Code;
@@ -26,11 +29,21 @@ pub(crate) struct Holder {
     key: ApiKey,
     /// Cancelled when the key is taken away or may do something else.
     revoked: CancellationToken,
+    /// How often it asks.
+    pub(crate) meter: Meter,
+    /// Tickets that are out; written under the lock of their table.
+    pub(crate) tickets: AtomicUsize,
 }
 
 impl Holder {
     fn new(key: ApiKey) -> Arc<Holder> {
-        Arc::new(Holder { key, revoked: CancellationToken::new() })
+        let (meter, tickets) = (Meter::default(), AtomicUsize::new(0));
+        Arc::new(Holder { key, revoked: CancellationToken::new(), meter, tickets })
+    }
+
+    /// It may no longer do what it did.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.is_cancelled()
     }
 
     /// Whoever comes while no key is configured.
@@ -44,19 +57,43 @@ impl Holder {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     holder: Arc<Holder>,
+    /// Only this organisation, by a ticket of the holder's.
+    ticket: Option<(TicketDigest, Arc<str>)>,
 }
 
 impl Caller {
     /// Whether objects of this organisation exist for the caller.
     pub(crate) fn sees(&self, org: &str) -> bool {
-        let orgs = &self.holder.key.orgs;
-        orgs.is_empty() || orgs.iter().any(|own| own == org)
+        self.scope().contains(org)
     }
 
     /// The same for the broker.
     pub(crate) fn scope(&self) -> OrgScope {
         let orgs = &self.holder.key.orgs;
-        if orgs.is_empty() { OrgScope::All } else { OrgScope::These(orgs.clone()) }
+        match &self.ticket {
+            Some((_, org)) => OrgScope::These(vec![org.as_ref().to_owned()]),
+            None if orgs.is_empty() => OrgScope::All,
+            None => OrgScope::These(orgs.clone()),
+        }
+    }
+
+    /// Who stands for it.
+    pub(crate) fn holder(&self) -> &Arc<Holder> {
+        &self.holder
+    }
+
+    /// The ticket it came with.
+    pub(crate) fn ticket(&self) -> Option<&TicketDigest> {
+        self.ticket.as_ref().map(|(digest, _)| digest)
+    }
+
+    fn with_key(holder: &Arc<Holder>) -> Caller {
+        Caller { holder: Arc::clone(holder), ticket: None }
+    }
+
+    /// Somebody with a ticket that this holder has asked for.
+    pub(crate) fn with_ticket(holder: Arc<Holder>, digest: TicketDigest, org: Arc<str>) -> Caller {
+        Caller { holder, ticket: Some((digest, org)) }
     }
 
     /// Cancelled when the caller may no longer do what it does.
@@ -67,7 +104,7 @@ impl Caller {
     /// One that may do everything.
     #[cfg(test)]
     pub(crate) fn anyone() -> Caller {
-        Caller { holder: Holder::anyone() }
+        Caller::with_key(&Holder::anyone())
     }
 }
 
@@ -137,7 +174,7 @@ impl KeyRing {
     pub(crate) fn caller(&self, headers: &HeaderMap, access: Access) -> Result<Caller, Failure> {
         let held = self.0.read();
         if let Some(anyone) = &held.anyone {
-            return Ok(Caller { holder: Arc::clone(anyone) });
+            return Ok(Caller::with_key(anyone));
         }
         let Some(shown) = shown_key(headers) else {
             return Err(Failure::new(Code::MissingKey, "Missing X-API-Key header"));
@@ -150,7 +187,7 @@ impl KeyRing {
             let needed = access.scope().map_or("", Scope::name);
             return Err(Failure::new(Code::ScopeMissing, format!("This API key lacks the scope `{needed}`")));
         }
-        Ok(Caller { holder: Arc::clone(holder) })
+        Ok(Caller::with_key(holder))
     }
 }
 
@@ -161,6 +198,11 @@ fn select<T>(items: &[T], mut equal: impl FnMut(&T) -> Choice) -> Option<&T> {
         found.conditional_assign(&index, equal(item));
     }
     items.get(usize::try_from(found).ok()?)
+}
+
+/// Whether a key was sent at all.
+pub(crate) fn shows_key(headers: &HeaderMap) -> bool {
+    shown_key(headers).is_some()
 }
 
 /// The key in `X-API-Key`, or else in `Authorization: Bearer`; an empty one is none.

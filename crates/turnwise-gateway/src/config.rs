@@ -1,6 +1,7 @@
 //! What the inbound side can be told.
 
 use crate::limits;
+use crate::rate::Rate;
 use crate::scope::Scope;
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,12 @@ pub struct GatewayConfig {
     pub cors_origins: Vec<String>,
     /// Connections served at once.
     pub connections_max: usize,
+    /// How often one key may ask; none for no limit.
+    pub key_rate: Option<Rate>,
+    /// How often one conversation takes a message; none for no limit.
+    pub conversation_rate: Option<Rate>,
+    /// Random bytes from which tickets are made; none: no tickets are given out.
+    pub ticket_secret: Option<[u8; 32]>,
     /// Start of the request ids given out; differs between nodes and starts.
     pub request_id_seed: u64,
 }
@@ -67,6 +74,9 @@ impl Default for GatewayConfig {
             loopback: true,
             cors_origins: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,
+            key_rate: None,
+            conversation_rate: None,
+            ticket_secret: None,
             request_id_seed: 0,
         }
     }

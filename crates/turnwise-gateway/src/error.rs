@@ -48,6 +48,12 @@ impl Failure {
         Failure(Box::new(problem)).about(id)
     }
 
+    /// When the same request may succeed.
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Failure {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
     /// Names the turn it is about.
     pub(crate) fn about(mut self, id: MessageId) -> Failure {
         self.0.message_id = Some(id.to_string());

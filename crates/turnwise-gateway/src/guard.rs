@@ -4,7 +4,6 @@
 
 use crate::app::App;
 use crate::error::Failure;
-use crate::request_id::X_REQUEST_ID;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
@@ -18,6 +17,9 @@ use turnwise_api::Code;
 
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, \
                                Traceparent, X-API-Key, X-Request-Id";
+
+/// What a page may read of an answer's head.
+const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy";
 
 /// Refuses what could be a web page that tricks a browser on this machine.
 pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Failure> {
@@ -81,6 +83,6 @@ pub(crate) fn listed_origin<B>(app: &App, request: &Request<B>) -> Option<Header
 pub(crate) fn expose(response: &mut Response, origin: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from(X_REQUEST_ID));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }

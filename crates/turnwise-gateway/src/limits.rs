@@ -49,6 +49,20 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Longest wait for a running turn to stop before `stopping` is answered instead of its end.
 pub(crate) const STOP_WAIT: Duration = Duration::from_secs(1);
 
+/// Conversations whose rate is known at once, twice over; with more, the oldest are forgotten.
+pub(crate) const METERS_MAX: usize = 100_000;
+
+/// Time in which a ticket is used for the first time.
+pub(crate) const TICKET_FIRST_USE_MAX: Duration = Duration::from_secs(30);
+/// Time for which a ticket that was used opens its stream again.
+pub(crate) const TICKET_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Tickets that are out at once.
+pub(crate) const TICKETS_MAX: usize = 100_000;
+/// Of these, those that one key has made.
+pub(crate) const TICKETS_PER_KEY_MAX: usize = 50_000;
+/// Least time between two searches for tickets that are over, while there are too many.
+pub(crate) const TICKET_SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// Silence on an event stream before a comment is sent.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What `retry:` tells a reader of an event stream.

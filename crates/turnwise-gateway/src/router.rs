@@ -3,7 +3,7 @@
 use crate::access;
 use crate::app::App;
 use crate::error::Failure;
-use crate::rest::{health, message, queue};
+use crate::rest::{health, message, queue, tickets};
 use crate::scope::Access::{self, Open, Read, Stream, Write};
 use crate::sse::stream;
 use axum::Router;
@@ -39,6 +39,7 @@ fn table() -> Vec<Route> {
         route(Method::DELETE, "/api/v1/message/{message_id}", Write, message::cancel),
         route(Method::GET, "/api/v1/stream", Stream, stream::follow),
         route(Method::GET, "/api/v1/queue/{user_id}", Read, queue::show),
+        route(Method::POST, "/api/v1/tickets", Read, tickets::issue),
         route(Method::GET, "/health", Open, health::health),
         route(Method::GET, "/livez", Open, health::livez),
         route(Method::GET, "/readyz", Open, health::readyz),

@@ -196,6 +196,13 @@ pub(crate) fn nonce() -> u64 {
     getrandom::u64().expect("the system gives random numbers")
 }
 
+/// Random bytes that nobody can guess.
+fn secret() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the system gives random numbers");
+    bytes
+}
+
 fn broker_config(config: &Config) -> BrokerConfig {
     BrokerConfig {
         turn_lease: config.turn_lease,
@@ -233,6 +240,9 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         body_bytes_max: config.body_bytes_max,
         loopback,
         cors_origins: config.cors_origins.clone(),
+        key_rate: config.key_rate,
+        conversation_rate: config.conversation_rate,
+        ticket_secret: Some(secret()),
         request_id_seed: nonce(),
         ..GatewayConfig::default()
     }

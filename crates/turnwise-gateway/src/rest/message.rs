@@ -8,9 +8,10 @@ use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::STOP_WAIT;
 use crate::prefer::Preference;
+use crate::rate::Standing;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
@@ -55,10 +56,22 @@ impl Patience {
 }
 
 /// `POST /api/v1/message`.
-pub(crate) async fn submit(
-    State(app): State<Arc<App>>,
-    caller: Caller,
+pub(crate) async fn submit(State(app): State<Arc<App>>, caller: Caller, request: Request) -> Response {
+    let mut standing = None;
+    let answer = submitted(&app, &caller, request, &mut standing).await;
+    let mut response = answer.into_response();
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut());
+    }
+    response
+}
+
+/// `standing` is told once the conversation is known.
+async fn submitted(
+    app: &App,
+    caller: &Caller,
     request: Request,
+    standing: &mut Option<Standing>,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     if app.drain.phase() > Phase::Serving {
@@ -66,16 +79,18 @@ pub(crate) async fn submit(
     }
     body::require_json(&head.headers)?;
     let preference = Preference::of(&head.headers);
-    let patience = Patience::of(&app, preference);
+    let patience = Patience::of(app, preference);
     let submitted = {
-        let body = body::read(&app, body).await?;
-        let mut submission = submission::parse(&body.bytes, &head.headers, &caller)?;
+        let body = body::read(app, body).await?;
+        let mut submission = submission::parse(&body.bytes, &head.headers, caller)?;
+        *standing = app.rates.of_conversation((&submission.org, &submission.conversation));
+        standing.map_or(Ok(()), |standing| standing.check())?;
         submission.prefer_stream = patience == Patience::None;
         app.broker.submit(submission).await?
     };
-    let mut response = match end(&app, &submitted, patience).await? {
+    let mut response = match end(app, &submitted, patience).await? {
         Some(end) => ended(&submitted, &end)?,
-        None => waiting(&app, &submitted).await?,
+        None => waiting(app, &submitted).await?,
     };
     if let Some(applied) = patience.applied(preference) {
         response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);

@@ -6,6 +6,7 @@ pub(crate) mod query;
 pub(crate) mod queue;
 pub(crate) mod rules;
 pub(crate) mod submission;
+pub(crate) mod tickets;
 
 use crate::error::Failure;
 use axum::body::Body;

@@ -3,7 +3,7 @@
 use super::rules::{self, Errors};
 use crate::auth::Caller;
 use crate::error::Failure;
-use crate::limits::METADATA_BYTES_MAX;
+use crate::limits::{ID_BYTES_MAX, METADATA_BYTES_MAX};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::error::Category;
@@ -23,7 +23,7 @@ pub(crate) fn parse(body: &[u8], headers: &HeaderMap, caller: &Caller) -> Result
     }
     let chat = chat(&fields, &mut errors);
     let request = request(&fields, &chat, &mut errors);
-    let client_message_id = client_message_id(&fields, headers, &mut errors);
+    let client_message_id = client_message_id(&fields, headers, &mut errors)?;
     let callback = errors.optional("/callback_url", &fields.callback_url).is_some();
     if callback {
         errors.add("/callback_url", "must be left out: answers cannot be posted to a URL yet");
@@ -146,20 +146,25 @@ fn request<'f>(fields: &'f MessageFields<'_>, chat: &Chat<'f>, errors: &mut Erro
     }
 }
 
-/// The client's own id for the message: from the body, or else the header `Idempotency-Key`.
-fn client_message_id(fields: &MessageFields<'_>, headers: &HeaderMap, errors: &mut Errors) -> Option<String> {
+/// The client's own id for the message: from the body, or the header
+/// `Idempotency-Key`, which is the same under another name.
+fn client_message_id(
+    fields: &MessageFields<'_>,
+    headers: &HeaderMap,
+    errors: &mut Errors,
+) -> Result<Option<String>, Failure> {
     let own = errors.checked("/client_message_id", &fields.client_message_id, rules::id);
-    if own.is_some() || fields.client_message_id != Field::Absent {
-        return own.map(str::to_owned);
+    let Some(header) = headers.get(http::HeaderName::from_static("idempotency-key")) else {
+        return Ok(own.map(str::to_owned));
+    };
+    let Some(key) = header.to_str().ok().filter(|key| rules::id(key).is_none()) else {
+        let detail = format!("Idempotency-Key must have 1 to {ID_BYTES_MAX} visible ASCII characters");
+        return Err(Failure::new(Code::BadRequest, detail));
+    };
+    if own.is_some_and(|own| own != key) {
+        errors.add("/client_message_id", "must equal the header Idempotency-Key, or be left out");
     }
-    let key = headers.get(http::HeaderName::from_static("idempotency-key"))?;
-    match key.to_str().ok().filter(|key| rules::id(key).is_none()) {
-        Some(key) => Some(key.to_owned()),
-        None => {
-            errors.add("Idempotency-Key", "must have 1 to 256 visible ASCII characters");
-            None
-        }
-    }
+    Ok(Some(key.to_owned()))
 }
 
 fn forwarded(request: &ChatRequest<'_>, body_bytes: usize) -> Result<Bytes, Failure> {

@@ -35,6 +35,9 @@ pub(crate) async fn follow(
     if let Some(after) = after
         && app.broker.is_over(&scope, user, id, after).await?
     {
+        if let (Some(tickets), Some(ticket)) = (&app.tickets, caller.ticket()) {
+            tickets.end(ticket);
+        }
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);

@@ -32,6 +32,8 @@ pub(super) const LINGER: RangeInclusive<Duration> = Duration::ZERO..=Duration::f
 /// Far more than pays.
 pub(super) const THREADS: RangeInclusive<u64> = 1..=256;
 
+/// A second has so many requests at most, far more than one process answers. 0 is no limit.
+pub(super) const RATE: RangeInclusive<u64> = 0..=1_000_000;
 /// Every key is compared with what a request shows.
 pub(super) const KEYS_MAX: usize = 1_000;
 /// A key that was chosen by hand is at least as long when others can reach the port.

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use turnwise_gateway::Rate;
 
 /// Most ports that are tried when the default one is taken.
 pub(crate) const PORT_SHIFT_MAX: u16 = 20;
@@ -52,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) cors_origins: Vec<String>,
     pub(crate) keys: Vec<Key>,
     pub(crate) insecure_no_auth: bool,
+    pub(crate) key_rate: Option<Rate>,
+    pub(crate) conversation_rate: Option<Rate>,
     pub(crate) store: StoreKind,
     pub(crate) data_dir: PathBuf,
     pub(crate) quick_repair: bool,
@@ -99,6 +102,9 @@ impl Config {
             cors_origins: read.origins("cors.origins")?,
             keys: keys::from_layers(&layers)?,
             insecure_no_auth: read.switch("auth.insecure_no_auth")?,
+            key_rate: read.rate("rate.per_key_per_second", "rate.per_key_burst")?,
+            conversation_rate: read
+                .rate("rate.per_conversation_per_second", "rate.per_conversation_burst")?,
             store: read.store()?,
             data_dir: PathBuf::from(read.text("store.data_dir").unwrap_or_default()),
             quick_repair: read.switch("store.quick_repair")?,
@@ -163,6 +169,13 @@ impl Reader<'_> {
             return Err(self.wrong(key, &must()));
         }
         N::try_from(number).map_err(|_| self.wrong(key, &must()))
+    }
+
+    fn rate(&self, per_second: &'static str, burst: &'static str) -> Result<Option<Rate>, ConfigError> {
+        let per_second: u32 = self.number(per_second, limits::RATE)?;
+        let burst: u32 = self.number(burst, limits::RATE)?;
+        let burst = if burst == 0 { per_second } else { burst };
+        Ok((per_second > 0).then_some(Rate { per_second, burst }))
     }
 
     fn seconds(&self, key: &'static str, within: RangeInclusive<Duration>) -> Result<Duration, ConfigError> {

@@ -7,6 +7,20 @@ use turnwise_mock::FakeAgent;
 /// Variable, setting, and its ends; then the values beyond them.
 const BOUNDS: &[(&str, &str, [&str; 2], [&str; 2])] = &[
     ("TURNWISE_BODY_BYTES_MAX", "http.body_bytes_max", ["1024", "41943040"], ["1023", "41943041"]),
+    ("TURNWISE_RATE_PER_KEY", "rate.per_key_per_second", ["0", "1000000"], ["-1", "1000001"]),
+    ("TURNWISE_RATE_PER_KEY_BURST", "rate.per_key_burst", ["0", "1000000"], ["-1", "1000001"]),
+    (
+        "TURNWISE_RATE_PER_CONVERSATION",
+        "rate.per_conversation_per_second",
+        ["0", "1000000"],
+        ["-1", "1000001"],
+    ),
+    (
+        "TURNWISE_RATE_PER_CONVERSATION_BURST",
+        "rate.per_conversation_burst",
+        ["0", "1000000"],
+        ["-1", "1000001"],
+    ),
     ("WORKER_TIMEOUT", "agent.timeout_seconds", ["0.001", "2592000"], ["0", "2592001"]),
     ("TURNWISE_AGENT_CONCURRENCY", "agent.concurrency", ["1", "100000"], ["0", "100001"]),
     ("TURNWISE_CONVERSATION_DEPTH_MAX", "conversation.depth_max", ["1", "1000000"], ["0", "1000001"]),

@@ -11,6 +11,7 @@ mod json;
 mod keys;
 mod kill9;
 mod limits;
+mod secrets;
 mod send;
 mod stream;
 mod support;

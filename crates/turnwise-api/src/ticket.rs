@@ -1,0 +1,36 @@
+//! Tickets for browsers that cannot set headers.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// What `POST /api/v1/tickets` is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketRequest<'a> {
+    /// The stream it is to open.
+    #[serde(borrow)]
+    pub stream: TicketStream<'a>,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketStream<'a> {
+    /// Whose turn it is.
+    #[serde(borrow)]
+    pub user_id: Cow<'a, str>,
+    /// The turn.
+    #[serde(borrow)]
+    pub message_id: Cow<'a, str>,
+}
+
+/// A ticket.
+#[derive(Clone, Debug, Serialize)]
+pub struct TicketAnswer<'a> {
+    /// To be sent as `?ticket=` to the stream. It is shown this once.
+    pub ticket: &'a str,
+    /// It is first used within this time.
+    pub first_use_seconds: u64,
+    /// Used in time, it is good for reconnects until this much after it was made.
+    pub lifetime_seconds: u64,
+}
