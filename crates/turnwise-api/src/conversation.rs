@@ -4,9 +4,10 @@ use crate::message::MessageStatus;
 use crate::time::Rfc3339;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// Why a turn failed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TurnFailure<'a> {
     /// One of the codes of [`crate::Code`].
     pub code: &'a str,
@@ -17,7 +18,7 @@ pub struct TurnFailure<'a> {
 }
 
 /// The data of an event stream's `error`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StreamError<'a> {
     /// What happened. The name is the original's.
     pub error: &'a str,
@@ -30,7 +31,7 @@ pub struct StreamError<'a> {
 }
 
 /// The answer of `GET` and `DELETE /api/v1/message/{message_id}`; every key is always there.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TurnAnswer<'a> {
     /// The turn.
     pub message_id: &'a str,
@@ -43,27 +44,35 @@ pub struct TurnAnswer<'a> {
     /// Where it is.
     pub status: MessageStatus,
     /// Its place while it waits, counting the turn in progress.
+    #[schema(required = true)]
     pub position: Option<u64>,
     /// Calls to the agent so far.
     pub attempts: u32,
     /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
     pub accepted_at: Rfc3339,
     /// When its first call to the agent began.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub started_at: Option<Rfc3339>,
     /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub finished_at: Option<Rfc3339>,
     /// Until when it can be read.
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Rfc3339,
     /// The agent's answer, unchanged.
+    #[schema(value_type = Option<serde_json::Value>, required = true)]
     pub answer: Option<&'a RawValue>,
     /// Why it failed.
+    #[schema(required = true)]
     pub error: Option<TurnFailure<'a>>,
     /// What came before it failed or was cancelled.
+    #[schema(required = true)]
     pub partial: Option<&'a str>,
 }
 
 /// The answer of `GET /api/v1/queue/{user_id}`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct QueueAnswer<'a> {
     /// The user asked about.
     pub user_id: &'a str,
@@ -72,30 +81,36 @@ pub struct QueueAnswer<'a> {
     /// A turn of the user's own conversations is at the agent.
     pub is_processing: bool,
     /// That turn.
+    #[schema(required = true)]
     pub current_message_id: Option<String>,
     /// How long the oldest waiting turn has waited.
+    #[schema(required = true)]
     pub oldest_waiting_seconds: Option<f64>,
     /// Every conversation with a turn of this user, groups included.
     pub conversations: Vec<QueueConversation<'a>>,
 }
 
 /// One conversation in a [`QueueAnswer`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct QueueConversation<'a> {
     /// Its organisation.
     pub org_id: &'a str,
     /// `private` or `group`.
     pub chat_type: &'static str,
     /// The group.
+    #[schema(required = true)]
     pub chat_id: Option<&'a str>,
     /// The thread inside the group.
+    #[schema(required = true)]
     pub thread_id: Option<&'a str>,
     /// Turns that wait, without the one in progress.
     pub queue_length: u64,
     /// A turn is at the agent.
     pub is_processing: bool,
     /// That turn.
+    #[schema(required = true)]
     pub current_message_id: Option<String>,
     /// How long the oldest waiting turn has waited.
+    #[schema(required = true)]
     pub oldest_waiting_seconds: Option<f64>,
 }

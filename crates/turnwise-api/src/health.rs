@@ -1,9 +1,10 @@
 //! `/health`, `/livez` and `/readyz`.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How the whole node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Store and agent answer.
@@ -15,7 +16,7 @@ pub enum HealthStatus {
 }
 
 /// The answer of `GET /health`, always with HTTP 200.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Health {
     /// How the whole node is.
     pub status: HealthStatus,
@@ -30,14 +31,16 @@ pub struct Health {
 }
 
 /// The answer of `/livez`, and of `/readyz` when all is well.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Readiness {
     /// `live` or `ready`.
     pub status: &'static str,
     /// With `?verbose`: `ok` or `down`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub store: Option<&'static str>,
     /// With `?verbose`: `ok`, `down` or `none`. Never makes a node not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub agent: Option<&'static str>,
 }

@@ -13,10 +13,10 @@ pub mod time;
 
 pub use agent::{ChatAnswer, ChatRequest};
 pub use code::Code;
-pub use conversation::{QueueAnswer, QueueConversation, TurnAnswer, TurnFailure};
+pub use conversation::{QueueAnswer, QueueConversation, StreamError, TurnAnswer, TurnFailure};
 pub use health::{Health, HealthStatus, Readiness};
-pub use message::{MessageAnswer, MessageFields, MessageRequest, MessageStatus};
-pub use problem::{FieldError, Problem};
+pub use message::{ChatType, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType};
+pub use problem::{FieldError, Problem, ProblemForm};
 pub use text::{Field, Text};
 pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// A submission as a client writes it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -34,43 +35,64 @@ pub struct MessageRequest<'a> {
 
 /// A submission as it came: each known field with its value or the wrong kind
 /// of value. Unknown fields are passed over.
-#[derive(Debug, Default)]
+// The schema says what is accepted. Its numbers are those of the gateway's limits; a test compares.
+#[derive(Debug, Default, ToSchema)]
+#[schema(as = MessageRequest, description = "One message. Unknown fields are ignored; null is the same as leaving a field out.")]
 pub struct MessageFields<'a> {
-    /// `user_id`.
+    /// Who writes. Opaque; at most 256 bytes in UTF-8.
+    #[schema(value_type = String, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub user_id: Field<'a>,
-    /// `org_id`, or else `org`.
+    /// In which organisation. `org` is accepted in its place.
+    #[schema(value_type = String, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub org_id: Field<'a>,
-    /// `client_id`.
+    /// With what kind of client, such as `web`.
+    #[schema(value_type = String, pattern = "^[a-z0-9-]{1,64}$")]
     pub client_id: Field<'a>,
-    /// `message`.
+    /// The text. Not blank, unless `message_type` is `audio`.
+    #[schema(value_type = Option<String>)]
     pub message: Field<'a>,
-    /// `message_type`.
+    /// `text` if absent.
+    #[schema(value_type = Option<MessageType>)]
     pub message_type: Field<'a>,
-    /// `audio_base64`.
+    /// The recording in standard base64 with padding, at most 25 MB decoded. Required for audio.
+    #[schema(value_type = Option<String>, min_length = 4, pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$")]
     pub audio_base64: Field<'a>,
-    /// `audio_format`.
+    /// The format of the recording, such as `ogg`. Required for audio.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub audio_format: Field<'a>,
-    /// `client_message_id`.
+    /// Makes a repeat harmless: the same id from the same client and user in the same conversation is the
+    /// same turn, for 24 hours.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub client_message_id: Field<'a>,
     /// `callback_url`.
+    #[schema(ignore)]
     pub callback_url: Field<'a>,
-    /// `chat_type`.
+    /// `private` if absent. In groups the unit of order is the group or its thread, not the user.
+    #[schema(value_type = Option<ChatType>)]
     pub chat_type: Field<'a>,
-    /// `chat_id`.
+    /// The chat. Required for groups.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub chat_id: Field<'a>,
-    /// `thread_id`.
+    /// The thread inside the group.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub thread_id: Field<'a>,
-    /// `speaker`.
+    /// Who speaks in the group.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub speaker: Field<'a>,
-    /// `addressed_to_bot`.
+    /// Whether the group's message is meant for the agent.
+    #[schema(value_type = Option<bool>)]
     pub addressed_to_bot: Field<'a>,
-    /// `response_language_hint`.
+    /// The language the answer should have.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
     pub response_language_hint: Field<'a>,
-    /// `metadata`, as it came.
+    /// Any JSON of at most 16 KiB that the agent should get, as it came.
+    #[schema(value_type = Option<serde_json::Value>)]
     pub metadata: Option<&'a RawValue>,
     /// A known field that came more than once.
+    #[schema(ignore)]
     pub repeated: Option<&'static str>,
     /// `org` and `org_id` both came, with different values.
+    #[schema(ignore)]
     pub orgs_differ: bool,
 }
 
@@ -162,8 +184,30 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
+/// What a message is; the words `message_type` may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageType {
+    /// Text.
+    Text,
+    /// A recording.
+    Audio,
+}
+
+/// Where a message was written; the words `chat_type` may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ChatType {
+    /// Between one user and the agent.
+    Private,
+    /// In a group.
+    Group,
+    /// In a large group.
+    Supergroup,
+}
+
 /// Where a turn is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageStatus {
     /// Stored; it waits for its turn.
@@ -181,7 +225,7 @@ pub enum MessageStatus {
 }
 
 /// The answer of `POST /api/v1/message`; every key is always there.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MessageAnswer<'a> {
     /// Where the turn is.
     pub status: MessageStatus,
@@ -191,14 +235,19 @@ pub struct MessageAnswer<'a> {
     /// in progress; 1 if nothing else did.
     pub queue_position: u64,
     /// The agent's texts.
+    #[schema(value_type = Option<serde_json::Value>, required = true)]
     pub responses: Option<&'a RawValue>,
     /// The language of the texts.
+    #[schema(value_type = Option<serde_json::Value>, required = true)]
     pub response_language: Option<&'a RawValue>,
     /// The spoken answer.
+    #[schema(value_type = Option<serde_json::Value>, required = true)]
     pub voice_audio_base64: Option<&'a RawValue>,
     /// Its true place, counting the one in progress; null once it is over.
+    #[schema(required = true)]
     pub position: Option<u64>,
     /// Until when it can be read.
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Rfc3339,
 }
 

@@ -3,12 +3,13 @@
 use crate::code::Code;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::borrow::Cow;
+use utoipa::ToSchema;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// One thing wrong with the content of a request.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, ToSchema)]
 pub struct FieldError {
     /// JSON pointer into the body (RFC 6901), or `?name` for a query parameter.
     pub pointer: Cow<'static, str>,
@@ -71,5 +72,54 @@ impl Serialize for Problem {
             map.serialize_entry("errors", &self.errors)?;
         }
         map.end()
+    }
+}
+
+/// How an error is written (RFC 9457).
+#[derive(Debug, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemForm {
+    /// `urn:turnwise:problem:` and the code.
+    pub r#type: String,
+    /// What it is, in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, in one sentence.
+    pub detail: String,
+    /// Which one; never renamed or reused.
+    pub code: String,
+    /// The request it belongs to, as in `X-Request-Id`.
+    pub request_id: String,
+    /// The turn it is about.
+    #[schema(nullable = false)]
+    pub message_id: Option<String>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// What to do about it.
+    pub hint: String,
+    /// What is wrong where, for content that was refused.
+    #[schema(nullable = false)]
+    pub errors: Option<Vec<FieldError>>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::indexing_slicing, reason = "a test may stop where it fails")]
+    use super::*;
+    use utoipa::PartialSchema;
+
+    #[test]
+    fn a_problem_is_written_as_its_form_says() {
+        let mut problem = Problem::new(Code::InvalidContent, "no");
+        problem.request_id = Some("r".to_owned());
+        problem.message_id = Some("m".to_owned());
+        problem.errors = vec![FieldError { pointer: "/a".into(), detail: "no".into() }];
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().expect("an object").keys().cloned().collect()
+        };
+        let written = serde_json::to_value(&problem).expect("strings and numbers");
+        let form = serde_json::to_value(ProblemForm::schema()).expect("a schema is JSON");
+        assert_eq!(keys(&written), keys(&form["properties"]));
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::access;
 use crate::app::App;
+use crate::docs;
 use crate::error::Failure;
+use crate::openapi;
 use crate::rest::{health, message, queue, tickets};
 use crate::scope::Access::{self, Open, Read, Stream, Write};
 use crate::sse::stream;
@@ -43,6 +45,10 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/health", Open, health::health),
         route(Method::GET, "/livez", Open, health::livez),
         route(Method::GET, "/readyz", Open, health::readyz),
+        route(Method::GET, "/openapi.json", Open, openapi::show),
+        route(Method::GET, "/docs", Open, docs::page),
+        route(Method::GET, "/docs/docs.js", Open, docs::script),
+        route(Method::GET, "/docs/docs.css", Open, docs::style),
     ]
 }
 

@@ -55,16 +55,19 @@ pub(crate) async fn follow(
 }
 
 /// Where the reader left off. The header wins: a browser that reconnects
-/// sends it beside the address it began with.
+/// sends it beside the address it began with. Both must be places.
 fn place(headers: &HeaderMap, parameters: &Parameters, errors: &mut Errors) -> Option<StreamPosition> {
-    let header = headers.get(HeaderName::from_static("last-event-id")).filter(|value| !value.is_empty());
-    let (text, pointer) = match header {
-        Some(value) => (value.to_str().unwrap_or_default(), "Last-Event-ID"),
-        None => (parameters.get("after")?, "?after"),
+    let mut read = |text: &str, pointer: &'static str| {
+        let place = text.parse().ok();
+        if place.is_none() {
+            errors.add(pointer, "must be the id of an event of this stream");
+        }
+        place
     };
-    let place = text.parse().ok();
-    if place.is_none() {
-        errors.add(pointer, "must be the id of an event of this stream");
+    let after = parameters.get("after").and_then(|text| read(text, "?after"));
+    let header = headers.get(HeaderName::from_static("last-event-id")).filter(|value| !value.is_empty());
+    match header {
+        Some(value) => read(value.to_str().unwrap_or_default(), "Last-Event-ID"),
+        None => after,
     }
-    place
 }

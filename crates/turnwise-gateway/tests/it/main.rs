@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod cancel;
 mod client;
+mod described;
 mod idempotency;
 mod ids;
 mod isolation;

@@ -81,6 +81,10 @@ async fn a_late_reader_gets_everything_and_one_who_comes_back_the_rest() {
     node.send(&get(&path(&id)).header("Last-Event-ID", "nonsense"))
         .await
         .assert_problem(422, "invalid_content");
+    // What is passed over must be well formed all the same.
+    node.send(&get(&format!("{}&after=nonsense", path(&id))).header("Last-Event-ID", &last))
+        .await
+        .assert_problem(422, "invalid_content");
 }
 
 #[tokio::test]

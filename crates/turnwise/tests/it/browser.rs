@@ -2,12 +2,14 @@
 //! over a pipe.
 
 use crate::support::{PATIENCE, serve};
+use bytes::Bytes;
+use http::Method;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use turnwise_mock::{AgentConfig, FakeAgent};
+use turnwise_mock::{AgentConfig, Conn, FakeAgent};
 
 /// Sends a message from the page; every text it then shows, and its state at the end.
 const SEND_AND_WATCH: &str = r##"
@@ -42,7 +44,13 @@ struct Browser {
     reports: BufReader<ChildStdout>,
     page: Option<String>,
     last: u64,
+    /// What was reported of the page's console and requests.
+    notes: Vec<Value>,
 }
+
+/// The reports that are kept for the test to look at.
+const NOTES: [&str; 4] =
+    ["Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded", "Network.requestWillBeSent"];
 
 impl Browser {
     async fn start(profile: &Path) -> Browser {
@@ -59,12 +67,14 @@ impl Browser {
         let mut process = command.spawn().unwrap();
         let orders = process.stdin.take().unwrap();
         let reports = BufReader::new(process.stdout.take().unwrap());
-        let mut browser = Browser { process, orders, reports, page: None, last: 0 };
+        let mut browser = Browser { process, orders, reports, page: None, last: 0, notes: Vec::new() };
         let target = browser.order("Target.createTarget", json!({"url": "about:blank"})).await;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let session = browser.order("Target.attachToTarget", attach).await;
         browser.page = Some(session["sessionId"].as_str().unwrap().to_owned());
-        browser.order("Page.enable", json!({})).await;
+        for domain in ["Page", "Runtime", "Log", "Network"] {
+            browser.order(&format!("{domain}.enable"), json!({})).await;
+        }
         browser
     }
 
@@ -90,6 +100,9 @@ impl Browser {
                 self.reports.read_until(0, &mut bytes).await.unwrap();
                 assert_eq!(bytes.pop(), Some(0), "the browser ended");
                 let report: Value = serde_json::from_slice(&bytes).unwrap();
+                if NOTES.iter().any(|kind| report["method"] == *kind) {
+                    self.notes.push(report.clone());
+                }
                 if wanted(&report) {
                     return report;
                 }
@@ -151,4 +164,66 @@ async fn a_page_submits_and_shows_the_streamed_answer() {
     assert_eq!(shown, json!({"shown": [one, two, three, whole], "state": "done"}));
     browser.close().await;
     assert!(agent.journal().log().calls.iter().all(|call| call.stream), "the page was streamed to");
+}
+
+/// Waits until the page of the API has come to an end; everything it then shows.
+const READ_DOCS: &str = r##"
+    new Promise((resolve) => {
+        const done = () => document.body.dataset.state;
+        const read = () => resolve({
+            state: done(),
+            operations: [...document.querySelectorAll(".operation > summary")].map((it) => it.innerText),
+            statuses: [...document.querySelectorAll("#submitMessage .status")].map((it) => it.textContent),
+            schemas: document.querySelectorAll(".schema").length,
+            curl: document.querySelector("#submitMessage pre").textContent,
+            policies: [...document.querySelectorAll("script:not([src]), style, [style], [onclick]")].length,
+        });
+        if (done()) return read();
+        new MutationObserver(() => done() && read()).observe(document.body, { attributes: true });
+    })"##;
+
+#[tokio::test]
+async fn the_page_of_the_api_shows_every_route_and_loads_nothing_from_elsewhere() {
+    if !found("chromium") {
+        return;
+    }
+    let (folder, profile) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server =
+        serve(folder.path(), 0, None, &[("BROKER_API_KEY", "a-key-that-the-page-does-not-need")]).await;
+    let mut browser = Browser::start(profile.path()).await;
+    browser.open(&format!("{}/docs", server.url())).await;
+    let shown = browser.run(READ_DOCS).await;
+    let api = Conn::new(server.url()).call(Method::GET, "/openapi.json", &[], Bytes::new()).await.unwrap();
+    let api: Value = api.json().unwrap();
+    let mut expected = Vec::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, it) in item.as_object().unwrap() {
+            let summary = it["summary"].as_str().unwrap();
+            expected.push(format!("{}{path} – {summary}", method.to_uppercase()));
+        }
+    }
+    let mut operations: Vec<_> = shown["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap().to_owned())
+        .collect();
+    operations.sort();
+    expected.sort();
+    assert_eq!((&shown["state"], operations), (&json!("shown"), expected));
+    let statuses = api["paths"]["/api/v1/message"]["post"]["responses"].as_object().unwrap().len();
+    assert_eq!(shown["statuses"].as_array().unwrap().len(), statuses);
+    assert_eq!(shown["schemas"], api["components"]["schemas"].as_object().unwrap().len());
+    let curl = shown["curl"].as_str().unwrap();
+    assert!(
+        curl.contains(&format!("'{}/api/v1/message'", server.url())) && curl.contains("$TURNWISE_KEY"),
+        "{curl}"
+    );
+    assert_eq!(shown["policies"], 0, "nothing stands inline");
+    for note in &browser.notes {
+        assert_eq!(note["method"], "Network.requestWillBeSent", "the console is silent: {note}");
+        let url = note["params"]["request"]["url"].as_str().unwrap();
+        assert!(url.starts_with(server.url()) || url == "data:," || url == "about:blank", "{url}");
+    }
+    browser.close().await;
 }
