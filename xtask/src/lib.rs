@@ -1,8 +1,11 @@
-//! House rules as a program: `cargo run -p xtask -- tidy` reads the tree and
-//! says what breaks them, `-- readme` runs the README's own examples.
+//! House rules as a program: `cargo xtask tidy` reads the tree and says what
+//! breaks them, `readme` runs the README's own examples, `interop` lets clients
+//! written by others use a server.
 //! Knows the tree, not the product: it depends on no crate of the workspace.
 
+pub mod interop;
 pub mod readme;
+mod running;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};

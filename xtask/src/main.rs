@@ -1,10 +1,10 @@
-//! The command line: `xtask tidy` and `xtask readme PROGRAM`.
+//! The command line: `xtask tidy`, `xtask readme PROGRAM` and `xtask interop PROGRAM`.
 
 use anyhow::{Result, bail};
 use std::path::Path;
-use xtask::{readme, tidy, workspace_root};
+use xtask::{interop, readme, tidy, workspace_root};
 
-const USAGE: &str = "usage: cargo run -p xtask -- tidy | readme PATH-TO-THE-TURNWISE-PROGRAM";
+const USAGE: &str = "usage: cargo xtask tidy | readme PATH-TO-THE-TURNWISE-PROGRAM | interop PATH-TO-IT";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,6 +19,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         ["readme", program] => readme::run(&workspace_root(), Path::new(program)),
+        ["interop", program] => interop::run(&workspace_root(), Path::new(program)),
         _ => bail!("{USAGE}"),
     }
 }

@@ -3,19 +3,14 @@
 //! and with each agent of `examples/`. The pair of commands at the top is marked
 //! `serve` and `send`: the one starts the server, what the other prints is compared.
 
+use crate::running::{Running, Scratch, free_port};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 /// The address that the README's blocks talk to.
 const WRITTEN: &str = "127.0.0.1:8000";
-/// How long a server may take until it accepts connections.
-const START_TRIES_MAX: u32 = 300;
-/// Between two tries.
-const START_PAUSE: Duration = Duration::from_millis(100);
 /// How the README's commands call the program.
 const CALLED: &str = "$ cargo run --release -- ";
 /// How long one block may run.
@@ -143,56 +138,6 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
         found.push(Block { kind: kind.to_owned(), shows: shows.to_owned(), text: format!("{text}\n") });
     }
     Ok(found)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// A folder that goes away with its owner.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(port: u16) -> Result<Scratch> {
-        let folder = std::env::temp_dir().join(format!("turnwise-readme-{}-{port}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        Ok(Scratch(folder))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// A child that ends with its owner.
-struct Running(Child);
-
-impl Running {
-    /// Starts it and waits until its port accepts.
-    fn start(command: &mut Command, port: u16) -> Result<Running> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let mut running = Running(child);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        for _ in 0..START_TRIES_MAX {
-            if TcpStream::connect(address).is_ok() {
-                return Ok(running);
-            }
-            if let Some(status) = running.0.try_wait()? {
-                bail!("it ended with {status}");
-            }
-            std::thread::sleep(START_PAUSE);
-        }
-        bail!("it does not accept connections on port {port}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[cfg(test)]
