@@ -175,7 +175,7 @@ impl<E: Engine> TopicStore for Front<E> {
     async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
         let bytes = batch.iter().map(|event| event.data.len() as u64).sum();
         let cost = Cost { class: Class::Grow, bytes };
-        self.engine.call(cost, move |machine, now, _| machine.append(now, batch)).await
+        self.engine.call(cost, move |machine, now, bodies| machine.append(now, batch, bodies)).await
     }
 
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {

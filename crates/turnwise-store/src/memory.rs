@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 use turnwise_core::limits::LIST_LIMIT_MAX;
-use turnwise_core::machine::{Bodies, Change, Machine, Row, StoredChunk, StoredMessage, Table};
+use turnwise_core::machine::{Bodies, Change, Machine, Row, StoredChunk, StoredDedup, StoredMessage, Table};
 use turnwise_core::{Epoch, Result, StoreError, Timestamp};
 
 /// Longest sleep of the thread that hints at what time brings.
@@ -122,6 +122,7 @@ fn start_alarm(state: Weak<Mutex<State>>, hub: Arc<Hub>, clock: Clock) -> Thread
 struct MemoryBodies {
     messages: HashMap<u64, Arc<StoredMessage>>,
     events: HashMap<u64, Arc<StoredChunk>>,
+    dedups: HashMap<u64, Arc<StoredDedup>>,
 }
 
 impl MemoryBodies {
@@ -132,6 +133,12 @@ impl MemoryBodies {
             }
             Change::Put { key, row: Row::Events(chunk), .. } => {
                 self.events.insert(key, chunk);
+            }
+            Change::Put { key, row: Row::Dedup(known), .. } => {
+                self.dedups.insert(key, known);
+            }
+            Change::Delete { table: Table::Dedup, key } => {
+                self.dedups.remove(&key);
             }
             Change::Delete { table: Table::Message, key } => {
                 self.messages.remove(&key);
@@ -153,5 +160,10 @@ impl Bodies for MemoryBodies {
     fn events(&self, seq: u64) -> Result<Arc<StoredChunk>> {
         let missing = || StoreError::Corrupt(format!("event record {seq} is missing"));
         self.events.get(&seq).cloned().ok_or_else(missing)
+    }
+
+    fn dedup(&self, row: u64) -> Result<Arc<StoredDedup>> {
+        let missing = || StoreError::Corrupt(format!("dedup record {row} is missing"));
+        self.dedups.get(&row).cloned().ok_or_else(missing)
     }
 }

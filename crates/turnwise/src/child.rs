@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child as Process, ChildStdin, Command};
 
-/// A server that is not ready by then has failed.
-const READY_MAX: Duration = Duration::from_secs(15);
+/// A server that is not ready by then has failed. Reading a store of gigabytes takes its time.
+const READY_MAX: Duration = Duration::from_secs(120);
+/// One that was told to stop and has not by then is killed.
+const STOP_MAX: Duration = Duration::from_secs(60);
 /// How much of its log is shown when it failed.
 const LOG_SHOWN_BYTES: usize = 2_000;
 
@@ -27,12 +29,22 @@ pub(crate) struct Setup {
     pub(crate) arguments: Vec<String>,
 }
 
+impl Setup {
+    fn log_path(&self) -> PathBuf {
+        self.folder.join("server.log")
+    }
+
+    fn log_tail(&self) -> String {
+        tail(&self.log_path())
+    }
+}
+
 /// A running server.
 pub(crate) struct ServerProcess {
     setup: Setup,
     process: Process,
     /// Open as long as we live: the child ends when it closes.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     port: u16,
 }
 
@@ -40,7 +52,7 @@ impl ServerProcess {
     /// Starts one on a free port and waits until it is ready.
     pub(crate) async fn start(setup: Setup) -> Result<ServerProcess, Failure> {
         let (process, stdin, port) = launch(&setup, 0).await?;
-        Ok(ServerProcess { setup, process, _stdin: stdin, port })
+        Ok(ServerProcess { setup, process, stdin, port })
     }
 
     /// Where it listens.
@@ -58,17 +70,30 @@ impl ServerProcess {
         Ok(self.process.kill().await?)
     }
 
+    /// Tells it to stop and waits until it has.
+    pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
+        self.stdin = None;
+        match tokio::time::timeout(STOP_MAX, self.process.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(_) => Err(Failure::new(Exit::Failure, "the server did not end well", self.setup.log_tail())),
+            Err(_) => {
+                self.kill().await?;
+                Err(Failure::new(Exit::Failure, "the server did not end", self.setup.log_tail()))
+            }
+        }
+    }
+
     /// Starts it again on the same folder and port.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
         let (process, stdin, _) = launch(&self.setup, self.port).await?;
         self.process = process;
-        self._stdin = stdin;
+        self.stdin = stdin;
         Ok(())
     }
 }
 
 async fn launch(setup: &Setup, port: u16) -> Result<(Process, Option<ChildStdin>, u16), Failure> {
-    let log_path = setup.folder.join("server.log");
+    let log_path = setup.log_path();
     let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
     let mut command = Command::new(std::env::current_exe()?);
     for name in SETTINGS.iter().map(|setting| setting.env).chain(OTHER_ENV.iter().map(|(name, _)| *name)) {

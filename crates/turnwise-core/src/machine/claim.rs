@@ -1,13 +1,14 @@
 //! Handing out heads of lanes under leases, and extending leases
 //! (clauses Q3 to Q9, Q18).
 
+use super::index::LaneKey;
 use super::mutants::{Mutant, is_on};
 use super::rows::{Bodies, Row};
 use super::{Machine, check};
 use crate::error::{ItemResult, Result};
 use crate::lease::{Claim, Delivery, Extended, Receipt};
 use crate::limits::TICK_ITEMS_MAX;
-use crate::message::{OrderingKey, Stage};
+use crate::message::Stage;
 use crate::name::QueueName;
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -65,13 +66,13 @@ impl Machine {
     /// A lazy lease died with its process, and it was the last one allowed.
     fn must_give_up(&self, seq: u64) -> bool {
         !is_on(Mutant::AttemptsIgnored)
-            && self.entries.get(&seq).is_some_and(|entry| entry.state.attempt >= entry.max_attempts)
+            && self.entries.get(&seq).is_some_and(|entry| entry.attempt >= entry.max_attempts)
     }
 
     fn offer_again(&mut self, seq: u64) {
         if let Some(entry) = self.entries.get(&seq)
             && let Some(queue) = self.queues.get_mut(&entry.queue)
-            && entry.state.attempt == 1
+            && entry.attempt == 1
         {
             queue.offer(entry);
         }
@@ -88,12 +89,12 @@ impl Machine {
         self.leases.insert((expires_at, seq));
         let mut attempt = 1;
         if let Some(entry) = self.entries.get_mut(&seq) {
-            entry.state.attempt += 1;
-            entry.state.token = Some(token);
-            entry.state.lease_expires_at = Some(expires_at);
+            entry.attempt += 1;
+            entry.rest_mut().token = Some(token);
+            entry.set_lease_end(Some(expires_at));
             entry.lease_lazy = !claim.durable;
-            attempt = entry.state.attempt;
-            let mut row = entry.state.clone();
+            attempt = entry.attempt;
+            let mut row = entry.state();
             if entry.lease_lazy {
                 // On disk a lease that dies with this process is none; only the attempt counts.
                 row.stage = Stage::Ready;
@@ -117,7 +118,7 @@ impl Machine {
         })
     }
 
-    fn offer_next(&mut self, name: &QueueName, key: Option<&OrderingKey>, after: u64) {
+    fn offer_next(&mut self, name: &QueueName, key: Option<&LaneKey>, after: u64) {
         let (Some(queue), Some(key)) = (self.queues.get_mut(name), key) else {
             return;
         };
@@ -157,11 +158,11 @@ impl Machine {
             return Extended::LeaseLost;
         };
         let until = now.after(lease);
-        if let Some(before) = entry.state.lease_expires_at.replace(until) {
+        if let Some(before) = entry.set_lease_end(Some(until)) {
             self.leases.remove(&(before, seq));
         }
         self.leases.insert((until, seq));
-        let (stop, lazy) = (entry.state.stop_requested, entry.lease_lazy);
+        let (stop, lazy) = (entry.stop_requested(), entry.lease_lazy);
         if !lazy {
             self.put_state(seq, false);
         }
@@ -173,7 +174,7 @@ impl Machine {
         let Some(entry) = self.entries.get(&receipt.id.seq()) else {
             return false;
         };
-        let current = entry.state.stage == Stage::Leased && entry.state.token == Some(receipt.token);
+        let current = entry.stage == Stage::Leased && entry.token() == Some(receipt.token);
         let late = is_on(Mutant::LateAckAccepted) || is_on(Mutant::DoubleDispatch);
         (current || late) && entry.id == receipt.id && entry.queue == receipt.queue
     }
@@ -187,7 +188,7 @@ impl Machine {
             return;
         };
         let head = entry.key.as_ref().is_none_or(|key| queue.head(key) == Some(seq));
-        let ready = entry.state.stage == Stage::Ready && entry.state.not_before.is_none();
+        let ready = entry.stage == Stage::Ready && entry.not_before().is_none();
         if head && ready {
             queue.offer(entry);
             self.hinted_queues.insert(entry.queue.clone());
@@ -206,7 +207,7 @@ impl Machine {
     }
 
     /// Offers the head of a key, if it may be leased now.
-    pub(super) fn refresh_head(&mut self, queue: &QueueName, key: Option<&OrderingKey>) {
+    pub(super) fn refresh_head(&mut self, queue: &QueueName, key: Option<&LaneKey>) {
         let Some(key) = key else { return };
         if let Some(head) = self.queues.get(queue).and_then(|queue| queue.head(key)) {
             self.refresh(head);

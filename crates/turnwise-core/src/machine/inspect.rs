@@ -33,23 +33,23 @@ impl Machine {
 
     fn info(&self, now: Timestamp, entry: &Entry, bodies: &dyn Bodies) -> Result<MessageInfo> {
         let message = self.body(bodies, entry.id.seq())?;
-        let state = &entry.state;
-        let lapsed = state.lease_expires_at.is_some_and(|until| until <= now);
-        let stage = if state.stage == Stage::Leased && lapsed { Stage::Ready } else { state.stage };
+        let lease_end = entry.lease_expires_at();
+        let lapsed = lease_end.is_some_and(|until| until <= now);
+        let stage = if entry.stage == Stage::Leased && lapsed { Stage::Ready } else { entry.stage };
         Ok(MessageInfo {
             id: entry.id,
             queue: entry.queue.clone(),
-            key: entry.key.clone(),
+            key: entry.ordering_key(),
             priority: entry.priority,
             stage,
-            attempt: state.attempt,
+            attempt: entry.attempt,
             max_attempts: entry.max_attempts,
             enqueued_at: entry.enqueued_at,
-            not_before: if stage == Stage::Scheduled { entry.deliver_at } else { state.not_before },
-            lease_expires_at: state.lease_expires_at.filter(|_| stage == Stage::Leased),
+            not_before: if stage == Stage::Scheduled { entry.deliver_at() } else { entry.not_before() },
+            lease_expires_at: lease_end.filter(|_| stage == Stage::Leased),
             expires_at: entry.expires_at,
-            reason: state.reason.clone(),
-            stop_requested: state.stop_requested,
+            reason: entry.reason().map(str::to_owned),
+            stop_requested: entry.stop_requested(),
             headers: message.headers.clone(),
             payload: message.payload.clone(),
         })
@@ -64,18 +64,18 @@ impl Machine {
     /// See [`crate::QueueStore::lane`].
     #[must_use]
     pub fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> LaneStatus {
-        let Some(lane) = self.queues.get(queue).and_then(|queue| queue.lanes.get(key)) else {
+        let Some(lane) = self.queues.get(queue).and_then(|queue| queue.lanes.get(&key.0[..])) else {
             return LaneStatus::default();
         };
         let head = lane.values().next().and_then(|seq| self.entries.get(seq));
-        let in_flight = head.filter(|head| head.state.stage == Stage::Leased).map(|head| head.id);
+        let in_flight = head.filter(|head| head.stage == Stage::Leased).map(|head| head.id);
         let waiting = lane.values().nth(usize::from(in_flight.is_some()));
         let asked = of.and_then(|id| self.entries.get(&id.seq()).filter(|entry| entry.id == id));
-        let asked = asked.filter(|entry| lane.get(&entry.state.place) == Some(&entry.id.seq()));
+        let asked = asked.filter(|entry| lane.get(&entry.place) == Some(&entry.id.seq()));
         LaneStatus {
             length: lane.len() as u64,
             in_flight,
-            place: asked.map(|entry| lane.range(..=entry.state.place).count() as u64),
+            place: asked.map(|entry| lane.range(..=entry.place).count() as u64),
             oldest_waiting: waiting.and_then(|seq| self.entries.get(seq)).map(|entry| entry.enqueued_at),
         }
     }

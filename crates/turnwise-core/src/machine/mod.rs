@@ -4,6 +4,7 @@
 
 mod check;
 mod claim;
+mod dedup;
 mod enqueue;
 mod index;
 mod inspect;
@@ -14,6 +15,8 @@ mod settle;
 mod tick;
 mod topics;
 
+pub use dedup::dedup_hash;
+pub use load::{ChunkHead, Loader, MessageHead};
 pub use rows::{
     Bodies, Change, DedupScope, Hints, Row, StoredChunk, StoredCursor, StoredDedup, StoredMessage,
     StoredMeta, StoredState, StoredTopic, Table,
@@ -24,9 +27,9 @@ use crate::lease::LeaseToken;
 use crate::name::{QueueName, TopicName};
 use crate::time::Timestamp;
 use crate::topic::Epoch;
-use bytes::Bytes;
+use dedup::Dedups;
 use index::{Entry, Queue};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use topics::Topics;
 
@@ -42,13 +45,12 @@ pub struct Machine {
     last_seq: u64,
     last_token: u64,
     queues: BTreeMap<QueueName, Queue>,
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Box<Entry>>,
     /// Scheduled messages, and retried ones that wait.
     due: BTreeSet<(Timestamp, u64)>,
     leases: BTreeSet<(Timestamp, u64)>,
     expiring: BTreeSet<(Timestamp, u64)>,
-    dedup: HashMap<(DedupScope, Bytes), (u64, StoredDedup)>,
-    dedup_until: BTreeMap<(Timestamp, u64), (DedupScope, Bytes)>,
+    dedup: Dedups,
     topics: Topics,
     changes: Vec<Change>,
     hinted_queues: BTreeSet<QueueName>,
@@ -74,8 +76,7 @@ impl Machine {
             due: BTreeSet::new(),
             leases: BTreeSet::new(),
             expiring: BTreeSet::new(),
-            dedup: HashMap::new(),
-            dedup_until: BTreeMap::new(),
+            dedup: Dedups::default(),
             topics: Topics::default(),
             changes: Vec::new(),
             hinted_queues: BTreeSet::new(),
@@ -157,7 +158,7 @@ impl Machine {
 
     fn put_state(&mut self, seq: u64, lazy: bool) {
         if let Some(entry) = self.entries.get(&seq) {
-            let row = Row::State(entry.state.clone());
+            let row = Row::State(entry.state());
             self.put(seq, row, lazy);
         }
     }

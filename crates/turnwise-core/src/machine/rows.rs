@@ -1,6 +1,7 @@
 //! What the machine asks an engine to keep, and how it reads bodies back.
 //! Row shapes are not disk formats: an engine encodes them in its own way.
 
+use super::load::{ChunkHead, MessageHead};
 use crate::error::Result;
 use crate::lease::LeaseToken;
 use crate::message::{Effect, Headers, MessageId, OrderingKey, Priority, Stage};
@@ -35,6 +36,22 @@ pub struct StoredMessage {
     pub payload: Bytes,
     /// Applied if the store itself ends the message.
     pub at_end: Vec<Effect>,
+}
+
+impl StoredMessage {
+    /// What the indexes keep of it.
+    pub(super) fn head(&self) -> MessageHead {
+        MessageHead {
+            nonce: self.id.nonce(),
+            queue: self.queue.clone(),
+            key: self.key.as_ref().map(|key| key.0[..].into()),
+            priority: self.priority,
+            max_attempts: self.max_attempts,
+            enqueued_at: self.enqueued_at,
+            deliver_at: self.deliver_at,
+            expires_at: self.expires_at,
+        }
+    }
 }
 
 /// The part of a message that changes; without a row it is as at enqueue.
@@ -97,6 +114,18 @@ pub struct StoredChunk {
     pub keep_until: Option<Timestamp>,
 }
 
+impl StoredChunk {
+    /// What the indexes keep of it.
+    pub(super) fn head(&self) -> ChunkHead {
+        ChunkHead {
+            topic: self.topic.clone(),
+            first: self.first,
+            count: self.events.len() as u64,
+            keep_until: self.keep_until,
+        }
+    }
+}
+
 /// What a topic's chunks do not tell: how far it was trimmed. With an empty
 /// name: the highest sequence that was dropped in that organisation and kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +169,7 @@ pub enum Row {
     /// See [`StoredState`].
     State(StoredState),
     /// See [`StoredDedup`].
-    Dedup(StoredDedup),
+    Dedup(Arc<StoredDedup>),
     /// See [`StoredChunk`].
     Events(Arc<StoredChunk>),
     /// See [`StoredTopic`].
@@ -228,6 +257,11 @@ pub trait Bodies {
     /// # Errors
     /// `Corrupt` when it is not there or damaged.
     fn events(&self, seq: u64) -> Result<Arc<StoredChunk>>;
+    /// The dedup row with this key.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not there or damaged.
+    fn dedup(&self, row: u64) -> Result<Arc<StoredDedup>>;
 }
 
 /// Who may have something new.

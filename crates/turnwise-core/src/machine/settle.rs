@@ -34,7 +34,7 @@ impl Machine {
         self.notice(now, settlement.receipt.id, bodies)?;
         if !self.holds(&settlement.receipt) {
             if is_on(Mutant::EffectsWithoutLease) {
-                self.apply(now, settlement.effects);
+                self.apply(now, settlement.effects, bodies)?;
             }
             return Ok(Settled::LeaseLost);
         }
@@ -48,7 +48,7 @@ impl Machine {
             Outcome::Release => self.release(now, seq, bodies)?,
             Outcome::Dead { reason } => self.bury(seq, reason),
         }
-        self.apply(now, settlement.effects);
+        self.apply(now, settlement.effects, bodies)?;
         Ok(Settled::Done)
     }
 
@@ -63,15 +63,15 @@ impl Machine {
         let not_before = Some(now.after(delay)).filter(|at| *at > now && !is_on(Mutant::DelayIgnored));
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.lease_lazy = false;
-            entry.state.not_before = not_before;
+            entry.set_not_before(not_before);
         }
         if is_on(Mutant::LifoRetry) {
             self.move_to_tail(seq);
         }
         self.return_to_place(now, seq, Some(reason), bodies)?;
         if let Some(entry) = self.entries.get(&seq)
-            && entry.state.stage == Stage::Ready
-            && let Some(at) = entry.state.not_before
+            && entry.stage == Stage::Ready
+            && let Some(at) = entry.not_before()
         {
             self.due.insert((at, seq));
         }
@@ -82,7 +82,7 @@ impl Machine {
         if let Some(entry) = self.entries.get_mut(&seq)
             && !is_on(Mutant::ReleaseCounts)
         {
-            entry.state.attempt = entry.state.attempt.saturating_sub(1);
+            entry.attempt = entry.attempt.saturating_sub(1);
         }
         if let Some(entry) = self.entries.get_mut(&seq) {
             // What was answered as given back stays given back (Q7): this row is not lazy.
@@ -99,7 +99,7 @@ impl Machine {
         let (name, key) = (entry.queue.clone(), entry.key.clone());
         if let Some(queue) = self.queues.get_mut(&name) {
             queue.leave(entry);
-            entry.state.place = place;
+            entry.place = place;
             queue.join(entry);
         }
         self.refresh_head(&name, key.as_ref());
@@ -121,7 +121,7 @@ impl Machine {
         self.tick(now, bodies)?;
         let remove = |(id, effects)| {
             self.notice(now, id, bodies)?;
-            Ok(Ok(self.remove_one(now, queue, id, effects)))
+            Ok(Ok(self.remove_one(now, queue, id, effects, bodies)?))
         };
         unleased.into_iter().map(remove).collect()
     }
@@ -132,8 +132,9 @@ impl Machine {
         queue: &QueueName,
         id: MessageId,
         effects: Vec<Effect>,
-    ) -> Removed {
-        match self.stage_of(queue, id) {
+        bodies: &dyn Bodies,
+    ) -> Result<Removed> {
+        Ok(match self.stage_of(queue, id) {
             None => Removed::NotFound,
             Some(Stage::Leased) => Removed::Leased,
             Some(Stage::Dead) if !effects.is_empty() && !is_on(Mutant::DeadRemovedAgain) => Removed::Dead,
@@ -141,16 +142,16 @@ impl Machine {
                 if let Some(queue) = self.forget(id.seq()) {
                     queue.depth.removed += 1;
                 }
-                self.apply(now, effects);
+                self.apply(now, effects, bodies)?;
                 Removed::Done
             }
-        }
+        })
     }
 
     /// Where a message is; `None` for another queue's or another nonce.
     fn stage_of(&self, queue: &QueueName, id: MessageId) -> Option<Stage> {
         let entry = self.entries.get(&id.seq())?;
-        (entry.id == id && entry.queue == *queue).then_some(entry.state.stage)
+        (entry.id == id && entry.queue == *queue).then_some(entry.stage)
     }
 
     /// See [`crate::QueueStore::request_stop`].
@@ -171,7 +172,7 @@ impl Machine {
             Some(Stage::Scheduled | Stage::Ready | Stage::Dead) => Ok(StopRequested::NotLeased),
             Some(Stage::Leased) => {
                 if let Some(entry) = self.entries.get_mut(&id.seq()) {
-                    entry.state.stop_requested = true;
+                    entry.set_stop(true);
                     if !entry.lease_lazy {
                         self.put_state(id.seq(), false);
                     }
@@ -207,15 +208,15 @@ impl Machine {
 
     fn redrive_one(&mut self, now: Timestamp, seq: u64) {
         if let Some(entry) = self.entries.get(&seq) {
-            let (queue, key) = (entry.queue.clone(), entry.key.clone());
+            let (queue, key) = (entry.queue.clone(), entry.ordering_key());
             self.line_up_key(now, &queue, key.as_ref());
         }
         let place = self.next_seq();
         self.move_to(seq, Stage::Ready);
         if let Some(entry) = self.entries.get_mut(&seq) {
-            entry.state.place = place;
+            entry.place = place;
             if !is_on(Mutant::RedriveKeepsAttempts) {
-                entry.state.attempt = 0;
+                entry.attempt = 0;
             }
             if let Some(at) = entry.expires_at {
                 self.expiring.insert((at, seq));

@@ -76,7 +76,7 @@ impl Machine {
     /// Q10: what is due in a key takes its place before anything new does.
     pub(super) fn line_up_key(&mut self, now: Timestamp, queue: &QueueName, key: Option<&OrderingKey>) {
         let Some(key) = key else { return };
-        let first = |machine: &Machine| machine.queues.get(queue)?.first_scheduled(key);
+        let first = |machine: &Machine| machine.queues.get(queue)?.first_scheduled(&key.0);
         while let Some((at, seq)) = first(self).filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, seq));
             self.come_due(seq);
@@ -90,8 +90,8 @@ impl Machine {
         let Some(entry) = self.entries.get(&seq).filter(|entry| entry.id == id) else {
             return Ok(());
         };
-        let lapsed = entry.state.lease_expires_at.is_some_and(|until| until <= now);
-        match entry.state.stage {
+        let lapsed = entry.lease_expires_at().is_some_and(|until| until <= now);
+        match entry.stage {
             Stage::Leased if lapsed && !is_on(Mutant::NoExpiry) => self.lapse(now, seq, bodies),
             Stage::Scheduled | Stage::Ready if self.is_expired(now, seq) => self.expire(now, seq, bodies),
             Stage::Leased | Stage::Scheduled | Stage::Ready | Stage::Dead => Ok(()),
@@ -103,20 +103,11 @@ impl Machine {
         end.is_some_and(|end| end <= now) && !is_on(Mutant::ExpiredLeased)
     }
 
-    fn forget_old_dedup(&mut self, now: Timestamp, limit: usize) -> usize {
-        let old: Vec<_> =
-            self.dedup_until.keys().take_while(|(until, _)| *until <= now).take(limit).copied().collect();
-        for (until, row) in &old {
-            self.forget_dedup(*row, *until);
-        }
-        old.len()
-    }
-
     fn expire_if_unleased(&mut self, now: Timestamp, seq: u64, bodies: &dyn Bodies) -> Result<()> {
         let Some(entry) = self.entries.get(&seq) else {
             return Ok(());
         };
-        match entry.state.stage {
+        match entry.stage {
             Stage::Leased | Stage::Dead => Ok(()),
             Stage::Scheduled | Stage::Ready if is_on(Mutant::ExpiredLeased) => Ok(()),
             Stage::Scheduled | Stage::Ready => self.expire(now, seq, bodies),
@@ -130,7 +121,7 @@ impl Machine {
             queue.depth.expired += 1;
         }
         if !is_on(Mutant::AtEndForgotten) {
-            self.apply(now, at_end);
+            self.apply(now, at_end, bodies)?;
         }
         Ok(())
     }
@@ -146,7 +137,7 @@ impl Machine {
         let at_end = self.body(bodies, seq)?.at_end.clone();
         self.bury(seq, reason);
         if !is_on(Mutant::AtEndForgotten) {
-            self.apply(now, at_end);
+            self.apply(now, at_end, bodies)?;
         }
         Ok(())
     }
@@ -155,7 +146,7 @@ impl Machine {
         let Some(entry) = self.entries.get(&seq) else {
             return Ok(());
         };
-        if entry.state.stage != Stage::Leased {
+        if entry.stage != Stage::Leased {
             return Ok(());
         }
         self.return_to_place(now, seq, None, bodies)
@@ -172,10 +163,10 @@ impl Machine {
         let Some(entry) = self.entries.get(&seq) else {
             return Ok(());
         };
-        let used_up = entry.state.attempt >= entry.max_attempts && !is_on(Mutant::AttemptsIgnored);
+        let used_up = entry.attempt >= entry.max_attempts && !is_on(Mutant::AttemptsIgnored);
         if used_up {
             let cause = reason.unwrap_or("the lease ran out");
-            let reason = format!("attempts used up ({}): {cause}", entry.state.attempt);
+            let reason = format!("attempts used up ({}): {cause}", entry.attempt);
             return self.give_up(now, seq, reason, bodies);
         }
         if self.is_expired(now, seq) {
@@ -187,10 +178,10 @@ impl Machine {
         self.expiring.extend(expiring);
         self.move_to(seq, Stage::Ready);
         if let Some(entry) = self.entries.get_mut(&seq) {
-            entry.state.lease_expires_at = None;
-            entry.state.stop_requested = false;
+            entry.set_lease_end(None);
+            entry.set_stop(false);
             if let Some(reason) = reason {
-                entry.state.reason = Some(reason.to_owned());
+                entry.rest_mut().reason = Some(reason.to_owned());
             }
         }
         self.put_state(seq, lazy);
@@ -202,12 +193,12 @@ impl Machine {
         let Some(entry) = self.entries.get(&seq) else {
             return;
         };
-        match entry.state.stage {
+        match entry.stage {
             Stage::Scheduled => {
                 let place = if is_on(Mutant::DueJumpsQueue) { seq } else { self.next_seq() };
                 self.move_to(seq, Stage::Ready);
                 if let Some(entry) = self.entries.get_mut(&seq) {
-                    entry.state.place = place;
+                    entry.place = place;
                     if let Some(queue) = self.queues.get_mut(&entry.queue) {
                         queue.unschedule(entry);
                         queue.join(entry);
@@ -217,7 +208,7 @@ impl Machine {
             }
             Stage::Ready => {
                 if let Some(entry) = self.entries.get_mut(&seq) {
-                    entry.state.not_before = None;
+                    entry.set_not_before(None);
                 }
             }
             Stage::Leased | Stage::Dead => return,
@@ -230,8 +221,8 @@ impl Machine {
         let Some(entry) = self.entries.get_mut(&seq) else {
             return;
         };
-        let before = std::mem::replace(&mut entry.state.stage, stage);
-        if let Some(until) = entry.state.lease_expires_at
+        let before = std::mem::replace(&mut entry.stage, stage);
+        if let Some(until) = entry.lease_expires_at()
             && before == Stage::Leased
         {
             self.leases.remove(&(until, seq));
@@ -248,10 +239,10 @@ impl Machine {
         let Some(entry) = self.entries.get_mut(&seq) else {
             return;
         };
-        entry.state.lease_expires_at = None;
-        entry.state.not_before = None;
-        entry.state.stop_requested = false;
-        entry.state.reason = Some(reason);
+        entry.set_lease_end(None);
+        entry.set_not_before(None);
+        entry.set_stop(false);
+        entry.rest_mut().reason = Some(reason);
         let key = entry.key.clone();
         let name = entry.queue.clone();
         if let Some(queue) = self.queues.get_mut(&name) {
@@ -264,17 +255,17 @@ impl Machine {
     /// Takes a message out of every index; the caller counts why.
     pub(super) fn forget(&mut self, seq: u64) -> Option<&mut super::index::Queue> {
         let entry = self.entries.remove(&seq)?;
-        if let Some(until) = entry.state.lease_expires_at {
+        if let Some(until) = entry.lease_expires_at() {
             self.leases.remove(&(until, seq));
         }
-        for at in [entry.deliver_at, entry.state.not_before].into_iter().flatten() {
+        for at in [entry.deliver_at(), entry.not_before()].into_iter().flatten() {
             self.due.remove(&(at, seq));
         }
         if let Some(at) = entry.expires_at {
             self.expiring.remove(&(at, seq));
         }
         if let Some(queue) = self.queues.get_mut(&entry.queue) {
-            queue.count_out(entry.state.stage, seq);
+            queue.count_out(entry.stage, seq);
             queue.unschedule(&entry);
             queue.leave(&entry);
         }

@@ -1,6 +1,7 @@
 //! Topics: appending, reading, trimming, cursors (clauses T1 to T7).
 
-use super::enqueue::Seen;
+use super::dedup::Seen;
+use super::load::ChunkHead;
 use super::mutants::{Mutant, is_on};
 use super::rows::{Bodies, Change, DedupScope, Row, StoredChunk, StoredCursor, StoredTopic, Table};
 use super::{Machine, check};
@@ -11,24 +12,51 @@ use crate::time::Timestamp;
 use crate::topic::{
     Event, NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicInfo, TopicPattern,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 /// One topic's chunks.
 #[derive(Debug)]
 pub(super) struct Topic {
-    /// Row key and number of events of each chunk, by first offset.
-    pub(super) chunks: BTreeMap<u64, (u64, u64)>,
+    /// By first offset.
+    pub(super) chunks: VecDeque<Chunk>,
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) keep_until: Option<Timestamp>,
     pub(super) row: Option<u64>,
 }
 
+/// Where events are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    /// Offset of the first event.
+    pub(super) first: u64,
+    pub(super) count: u64,
+    /// Key of its row.
+    row: u64,
+}
+
+impl Topic {
+    /// The chunks from the one that holds `offset` on.
+    fn chunks_from(&self, offset: u64) -> impl Iterator<Item = &Chunk> {
+        let before = self.chunks.partition_point(|chunk| chunk.first + chunk.count <= offset);
+        self.chunks.range(before..)
+    }
+
+    fn add(&mut self, chunk: Chunk) {
+        if self.chunks.is_empty() {
+            // Most topics hold one chunk or two.
+            self.chunks.reserve_exact(1);
+        }
+        let at = self.chunks.partition_point(|before| before.first < chunk.first);
+        self.chunks.insert(at, chunk);
+    }
+}
+
 impl Default for Topic {
     fn default() -> Self {
-        Topic { chunks: BTreeMap::new(), first: 1, last: 0, keep_until: None, row: None }
+        Topic { chunks: VecDeque::new(), first: 1, last: 0, keep_until: None, row: None }
     }
 }
 
@@ -48,10 +76,15 @@ impl Machine {
     ///
     /// # Errors
     /// `Invalid` when an item breaks a limit; then nothing changed.
-    pub fn append(&mut self, now: Timestamp, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
+    pub fn append(
+        &mut self,
+        now: Timestamp,
+        batch: Vec<NewEvent>,
+        bodies: &dyn Bodies,
+    ) -> Result<Vec<ItemResult<Position>>> {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::event)?;
-        let offsets = self.append_all(now, batch);
+        let offsets = self.append_all(now, batch, bodies)?;
         let epoch = self.meta.epoch;
         let conflict = || StoreError::Invalid("the dedup key was used with other content".into());
         let position = |offset: Option<Offset>| Ok(Position { epoch, offset: offset.ok_or_else(conflict)? });
@@ -59,13 +92,18 @@ impl Machine {
     }
 
     /// Appends in order; neighbours of one topic share a chunk. `None` is a dedup conflict.
-    pub(super) fn append_all(&mut self, now: Timestamp, batch: Vec<NewEvent>) -> Vec<Option<Offset>> {
+    pub(super) fn append_all(
+        &mut self,
+        now: Timestamp,
+        batch: Vec<NewEvent>,
+        bodies: &dyn Bodies,
+    ) -> Result<Vec<Option<Offset>>> {
         let mut offsets = Vec::with_capacity(batch.len());
         let mut open: Option<StoredChunk> = None;
         for new in batch {
             let scope = new.dedup.map(|dedup| (DedupScope::Topic(new.topic.clone()), dedup));
             if let Some((scope, dedup)) = &scope {
-                match self.seen(now, scope, dedup) {
+                match self.seen(now, scope, dedup, bodies)? {
                     Seen::New => {}
                     Seen::Same(offset, _) => {
                         offsets.push(Some(Offset(offset)));
@@ -102,21 +140,20 @@ impl Machine {
         if let Some(chunk) = open {
             self.put_chunk(chunk);
         }
-        offsets
+        Ok(offsets)
     }
 
     fn put_chunk(&mut self, chunk: StoredChunk) {
         let seq = self.next_seq();
         self.hinted_topics.insert(chunk.topic.clone());
-        self.index_chunk(seq, &chunk);
+        self.index_chunk(seq, chunk.head());
         self.put(seq, Row::Events(Arc::new(chunk)), false);
     }
 
-    pub(super) fn index_chunk(&mut self, seq: u64, chunk: &StoredChunk) {
+    pub(super) fn index_chunk(&mut self, row: u64, chunk: ChunkHead) {
         let topic = self.topics.by_name.entry(chunk.topic.clone()).or_default();
-        let count = chunk.events.len() as u64;
-        topic.chunks.insert(chunk.first.0, (seq, count));
-        topic.last = topic.last.max(chunk.first.0 + count - 1);
+        topic.add(Chunk { first: chunk.first.0, count: chunk.count, row });
+        topic.last = topic.last.max(chunk.first.0 + chunk.count - 1);
         if chunk.keep_until > topic.keep_until {
             if let Some(before) = topic.keep_until {
                 self.topics.keep.remove(&(before, chunk.topic.clone()));
@@ -124,7 +161,7 @@ impl Machine {
             topic.keep_until = chunk.keep_until;
             self.topics.keep.extend(chunk.keep_until.map(|until| (until, chunk.topic.clone())));
         }
-        self.topics.by_seq.insert(seq, chunk.topic.clone());
+        self.topics.by_seq.insert(row, chunk.topic);
     }
 
     fn chunk(&self, bodies: &dyn Bodies, seq: u64) -> Result<Arc<StoredChunk>> {
@@ -164,9 +201,8 @@ impl Machine {
         let mut events: Vec<Event> = Vec::new();
         let limit = limit.clamp(1, LIST_LIMIT_MAX) as usize;
         let mut bytes = 0;
-        let start = topic.chunks.range(..=after + 1).next_back().map_or(0, |(first, _)| *first);
-        'chunks: for (seq, _) in topic.chunks.range(start..).map(|(_, chunk)| chunk) {
-            for event in self.chunk(bodies, *seq)?.events.iter().filter(|event| event.offset.0 > after) {
+        'chunks: for chunk in topic.chunks_from(after + 1) {
+            for event in self.chunk(bodies, chunk.row)?.events.iter().filter(|event| event.offset.0 > after) {
                 bytes += event.bytes();
                 if is_over_page(events.len(), bytes) {
                     break 'chunks;
@@ -249,13 +285,9 @@ impl Machine {
             return;
         }
         topic.first = first;
-        let gone = |(start, (_, count)): (&u64, &(u64, u64))| start + count <= first;
-        let starts: Vec<u64> =
-            topic.chunks.iter().take_while(|chunk| gone(*chunk)).map(|(start, _)| *start).collect();
-        let seqs: Vec<u64> =
-            starts.iter().filter_map(|start| topic.chunks.remove(start)).map(|(seq, _)| seq).collect();
-        let cut = topic.chunks.first_key_value().filter(|(start, _)| **start < first);
-        let cut = cut.map(|(_, (seq, _))| *seq);
+        let gone = topic.chunks.partition_point(|chunk| chunk.first + chunk.count <= first);
+        let seqs: Vec<u64> = topic.chunks.drain(..gone).map(|chunk| chunk.row).collect();
+        let cut = topic.chunks.front().filter(|chunk| chunk.first < first).map(|chunk| chunk.row);
         let (last, row) = (topic.last, topic.row);
         let row = row.unwrap_or_else(|| self.next_seq());
         if let Some(topic) = self.topics.by_name.get_mut(name) {
@@ -309,7 +341,7 @@ impl Machine {
             for (row, _) in self.topics.cursors.remove(name).unwrap_or_default().into_values() {
                 self.delete(Table::Cursor, row);
             }
-            let seqs: Vec<u64> = topic.chunks.values().map(|(seq, _)| *seq).collect();
+            let seqs: Vec<u64> = topic.chunks.iter().map(|chunk| chunk.row).collect();
             self.drop_chunks(name, &seqs);
         }
         count

@@ -55,6 +55,20 @@ pub(super) struct DiskMessage<'a> {
     pub(super) at_end: Vec<DiskEffect<'a>>,
 }
 
+/// The beginning of a [`DiskMessage`]: what the indexes need.
+#[derive(Deserialize)]
+pub(super) struct DiskMessageHead<'a> {
+    pub(super) nonce: u64,
+    #[serde(borrow)]
+    pub(super) queue: DiskName<'a>,
+    pub(super) key: Option<Blob<'a>>,
+    pub(super) priority: u8,
+    pub(super) max_attempts: u32,
+    pub(super) enqueued_at: i64,
+    pub(super) deliver_at: Option<i64>,
+    pub(super) expires_at: Option<i64>,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) enum DiskEffect<'a> {
     Enqueue(#[serde(borrow)] DiskNewMessage<'a>),
@@ -130,6 +144,16 @@ pub(super) struct DiskChunk<'a> {
     pub(super) first: u64,
     pub(super) keep_until: Option<i64>,
     pub(super) events: Vec<DiskEvent<'a>>,
+}
+
+/// The beginning of a [`DiskChunk`]. A list starts with its length.
+#[derive(Deserialize)]
+pub(super) struct DiskChunkHead<'a> {
+    #[serde(borrow)]
+    pub(super) topic: DiskName<'a>,
+    pub(super) first: u64,
+    pub(super) keep_until: Option<i64>,
+    pub(super) count: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -2,12 +2,16 @@
 //! that another log could take redb's place. Knows records, not rows.
 
 use super::backend::{Trouble, Watched};
+use super::files;
+use super::pages::Pages;
+use super::scan::{self, Each, ReadOne};
 use bytes::Bytes;
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend, StorageError,
     TableDefinition,
 };
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use turnwise_core::machine::Table;
 use turnwise_core::{Result, StoreError};
@@ -39,13 +43,12 @@ pub(super) enum Sync {
 /// Gives a batch to a commit, one write after another.
 pub(super) type Batch<'a> = &'a mut dyn FnMut(&mut dyn FnMut(Write<'_>));
 
-/// Records with their tables and keys.
-pub(super) type Records<'a> = Box<dyn Iterator<Item = Result<(Table, u64, Bytes)>> + 'a>;
-
 /// A durable, ordered set of records.
 pub(super) trait DurableLog: Send {
-    /// All records, table by table.
-    fn scan(&self) -> Result<Records<'_>>;
+    /// All records in no order: `read` on several threads, `each` on this one.
+    fn scan(&self, read: ReadOne<'_>, each: Each<'_>) -> Result<()>;
+    /// Closes it in order; nothing works after that.
+    fn close(&mut self);
     /// One record.
     fn read(&self, table: Table, key: u64) -> Result<Option<Bytes>>;
     /// All of the batch or nothing.
@@ -54,19 +57,26 @@ pub(super) trait DurableLog: Send {
     fn live_bytes(&self) -> u64;
 }
 
-/// Opens the file again after it ran out of room.
-pub(super) type Reopen = Box<dyn Fn() -> Result<Box<dyn StorageBackend>> + Send>;
+/// Where the records are.
+pub(super) enum Place {
+    /// In this file.
+    File(PathBuf),
+    /// On a backend that a test breaks.
+    Backend(Box<dyn StorageBackend>),
+    /// On one that is in use.
+    Taken,
+}
 
 /// All records are in one redb table, so that a commit writes along one tree.
 /// Its name is on disk: never change it.
-const RECORDS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("records");
+pub(super) const RECORDS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("records");
 
 /// Keys stay below this power of two; the number of their table stands above.
 /// On disk: never change it.
-const KEY_BITS: u32 = 60;
+pub(super) const KEY_BITS: u32 = 60;
 
 /// Where a record is in [`RECORDS`].
-fn place(table: Table, key: u64) -> u64 {
+pub(super) fn place(table: Table, key: u64) -> u64 {
     debug_assert!(key >> KEY_BITS == 0, "keys are sequence numbers, which have {KEY_BITS} bits");
     (table as u64) << KEY_BITS | key
 }
@@ -83,20 +93,26 @@ pub(super) struct RedbSettings {
 pub(super) struct RedbLog {
     database: Option<Database>,
     trouble: Arc<Trouble>,
-    reopen: Option<Reopen>,
+    pages: Arc<Pages>,
+    place: Place,
     settings: RedbSettings,
     live_bytes: Cell<u64>,
 }
 
 impl RedbLog {
-    /// Opens the file, or makes it one if it is empty.
-    pub(super) fn open(
-        backend: Box<dyn StorageBackend>,
-        reopen: Option<Reopen>,
-        settings: RedbSettings,
-    ) -> Result<RedbLog> {
-        let (database, trouble) = open_database(backend, settings, settings.check_on_open)?;
-        let log = RedbLog { database: Some(database), trouble, reopen, settings, live_bytes: Cell::new(0) };
+    /// Opens the file, or makes it one if it is empty. With what its pages are
+    /// known to be, or else the whole file is checked.
+    pub(super) fn open(place: Place, settings: RedbSettings, known: Option<Pages>) -> Result<RedbLog> {
+        let check = settings.check_on_open && known.is_none();
+        let pages = Arc::new(known.unwrap_or_default());
+        let (backend, place) = match place {
+            Place::File(file) => (files::backend(&file)?, Place::File(file)),
+            Place::Backend(backend) => (backend, Place::Taken),
+            Place::Taken => return Err(StoreError::Unavailable("it cannot be opened twice".into())),
+        };
+        let (database, trouble) = open_database(backend, &pages, settings, check)?;
+        let database = Some(database);
+        let log = RedbLog { database, trouble, pages, place, settings, live_bytes: Cell::new(0) };
         log.create_table().map_err(|error| StoreError::Unavailable(format!("the store's file: {error}")))?;
         Ok(log)
     }
@@ -144,10 +160,12 @@ impl RedbLog {
     }
 
     fn open_again(&mut self) -> Result<()> {
-        let reopen =
-            self.reopen.as_ref().ok_or_else(|| StoreError::Unavailable("it cannot be reopened".into()))?;
+        let Place::File(file) = &self.place else {
+            return Err(StoreError::Unavailable("it cannot be reopened".into()));
+        };
         self.database = None;
-        let (database, trouble) = open_database(reopen()?, self.settings, false)?;
+        self.pages = Arc::default();
+        let (database, trouble) = open_database(files::backend(file)?, &self.pages, self.settings, false)?;
         self.database = Some(database);
         self.trouble = trouble;
         Ok(())
@@ -174,10 +192,11 @@ fn apply(
 
 fn open_database(
     backend: Box<dyn StorageBackend>,
+    pages: &Arc<Pages>,
     settings: RedbSettings,
     check: bool,
 ) -> Result<(Database, Arc<Trouble>)> {
-    let (watched, trouble) = Watched::new(backend);
+    let (watched, trouble) = Watched::new(backend, Arc::clone(pages));
     let opened = Builder::new()
         .set_cache_size(settings.cache_bytes)
         .set_check_integrity_on_open(check)
@@ -203,39 +222,31 @@ fn open_database(
     }
 }
 
-fn unreadable(error: impl Into<redb::Error>) -> StoreError {
+pub(super) fn unreadable(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
+        redb::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            StoreError::Corrupt(format!("the store's file: {error}"))
+        }
         redb::Error::Corrupted(why) => StoreError::Corrupt(format!("the store's file: {why}")),
         error => StoreError::Unavailable(format!("the store's file cannot be read: {error}")),
     }
 }
 
 impl DurableLog for RedbLog {
-    fn scan(&self) -> Result<Records<'_>> {
-        let reader = self.begin_read().map_err(unreadable)?;
-        let mut tables = Vec::new();
-        self.live_bytes.set(0);
-        let records = reader.open_table(RECORDS).map_err(unreadable)?;
-        for table in super::record::TABLES {
-            let rows =
-                records.range(place(table, 0)..place(table, 0) + (1 << KEY_BITS)).map_err(unreadable)?;
-            tables.push(rows.map(move |row| {
-                let (place, record) = row.map_err(unreadable)?;
-                let record = Bytes::copy_from_slice(record.value());
-                self.live_bytes.set(self.live_bytes.get().saturating_add(record.len() as u64));
-                Ok((table, place.value() & ((1 << KEY_BITS) - 1), record))
-            }));
+    fn scan(&self, read: ReadOne<'_>, each: Each<'_>) -> Result<()> {
+        let database = self.database().map_err(unreadable)?;
+        self.live_bytes.set(scan::scan(database, read, each)?);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some(database) = self.database.take() else { return };
+        let closed = database.close();
+        if let (Ok(()), true, Place::File(file)) = (closed, self.trouble.is_none(), &self.place)
+            && let Err(error) = files::put_seal(file, &self.pages)
+        {
+            tracing::warn!(%error, "the store's seal is not written: the next start reads the whole file");
         }
-        let beyond = place(Table::Meta, 0) + (1 << KEY_BITS);
-        if records.range(beyond..).map_err(unreadable)?.next().is_some() {
-            return Err(StoreError::Corrupt(
-                "the store's file holds records of a table this release does not know".into(),
-            ));
-        }
-        // The transaction lives as long as the iterator, so that pages stay.
-        Ok(Box::new(tables.into_iter().flatten().inspect(move |_| {
-            let _ = &reader;
-        })))
     }
 
     fn read(&self, table: Table, key: u64) -> Result<Option<Bytes>> {

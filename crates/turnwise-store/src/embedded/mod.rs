@@ -5,22 +5,26 @@ mod backend;
 mod config;
 mod disk;
 mod files;
+mod load;
 mod log;
 mod owner;
+mod pages;
 mod record;
 mod rows;
+mod scan;
 mod space;
 mod stats;
 mod work;
 
 pub use config::{Durability, EmbeddedConfig, FatalHook};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::front::{Class, Cost, Engine, Front};
 use crate::hub::Hub;
 use config::{OPERATION_UNITS, OPERATIONS_WAITING_MAX, UNIT_BYTES, WAITING_UNITS_MAX};
-use log::{CommitFailed, DurableLog, RedbLog, RedbSettings, Reopen, Sync};
+use log::{CommitFailed, DurableLog, Place, RedbLog, RedbSettings, Sync};
 use owner::{Owner, PanicGuard};
+use pages::Pages;
 use parking_lot::Mutex;
 use rows::Rows;
 use space::Space;
@@ -30,7 +34,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
-use turnwise_core::machine::{Bodies, Machine};
+use turnwise_core::machine::{Bodies, Loader, Machine};
 use turnwise_core::{Epoch, Result, StoreError, Timestamp};
 use work::{Call, Command, Order};
 
@@ -57,10 +61,8 @@ impl EmbeddedStore {
     /// it, `Corrupt` when what is in it does not check out.
     pub fn open(folder: &Path, config: EmbeddedConfig, clock: Clock) -> Result<Arc<EmbeddedStore>> {
         let file = files::prepare(folder)?;
-        let backend = files::backend(&file)?;
         let space = Space::new(folder.to_owned(), file.clone(), config.disk_reserve_bytes);
-        let reopen: Reopen = Box::new(move || files::backend(&file));
-        start(backend, Some(reopen), Some(space), config, clock)
+        start(Place::File(file), Some(space), config, clock)
     }
 
     /// Opens the store on a backend of redb's kind, for tests that break it.
@@ -72,7 +74,7 @@ impl EmbeddedStore {
         config: EmbeddedConfig,
         clock: Clock,
     ) -> Result<Arc<EmbeddedStore>> {
-        start(Box::new(backend), None, None, config, clock)
+        start(Place::Backend(Box::new(backend)), None, config, clock)
     }
 
     /// Writes what is buffered and ends the owner thread; later calls are
@@ -86,11 +88,16 @@ impl EmbeddedStore {
     pub fn commit_p50(&self) -> Option<Duration> {
         self.engine.stats.commit_p50()
     }
+
+    /// Bytes of all records, as of the last commit.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.engine.stats.live_bytes()
+    }
 }
 
 fn start(
-    backend: Box<dyn redb::StorageBackend>,
-    reopen: Option<Reopen>,
+    place: Place,
     space: Option<Space>,
     config: EmbeddedConfig,
     clock: Clock,
@@ -100,8 +107,7 @@ fn start(
         quick_repair: config.quick_repair,
         check_on_open: config.check_on_open,
     };
-    let log = RedbLog::open(backend, reopen, settings)?;
-    let mut machine = load(&log, &clock)?;
+    let (log, mut machine) = open_and_load(place, settings, &clock)?;
     let mut rows = Rows::new(Box::new(log), config.body_cache_bytes);
     machine.take_changes().into_iter().for_each(|change| rows.absorb(change));
     if rows.is_urgent() {
@@ -130,17 +136,55 @@ fn start(
     Ok(Arc::new(Front { engine: Embedded { orders, waiting, hub, stats, epoch, call_timeout, ended } }))
 }
 
+/// Opens the log and builds the machine. What was closed in order is known page
+/// by page; anything else is checked as a whole first.
+fn open_and_load(place: Place, settings: RedbSettings, clock: &Clock) -> Result<(RedbLog, Machine)> {
+    if let Place::File(file) = &place
+        && let Some(known) = files::break_seal(file)
+    {
+        match open_once(Place::File(file.clone()), settings, Some(known), clock) {
+            Err(StoreError::Corrupt(why)) => {
+                tracing::warn!(why, "the store is not as it was closed: the whole file is checked");
+            }
+            other => return other,
+        }
+    }
+    open_once(place, settings, None, clock)
+}
+
+fn open_once(
+    place: Place,
+    settings: RedbSettings,
+    known: Option<Pages>,
+    clock: &Clock,
+) -> Result<(RedbLog, Machine)> {
+    let (started, closed_in_order) = (Moment::now(), known.is_some());
+    let log = RedbLog::open(place, settings, known)?;
+    let opened = started.elapsed();
+    let machine = load(&log, clock)?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        live_bytes = log.live_bytes(),
+        closed_in_order,
+        check_ms = millis(opened),
+        load_ms = millis(started.elapsed().saturating_sub(opened)),
+        "the store is open"
+    );
+    Ok((log, machine))
+}
+
 /// The machine from what the log holds; a new one, with an epoch that no
 /// earlier store had, if it holds nothing.
 fn load(log: &RedbLog, clock: &Clock) -> Result<Machine> {
-    let mut records = log.scan()?.peekable();
-    if records.peek().is_none() {
+    let (mut loader, mut is_empty) = (Loader::default(), true);
+    log.scan(&load::read, &mut |found| {
+        is_empty = false;
+        load::take(&mut loader, found)
+    })?;
+    if is_empty {
         return Ok(Machine::new(Epoch(u64::try_from(clock().0).unwrap_or(0))));
     }
-    Machine::load(records.map(|record| {
-        let (table, key, record) = record?;
-        Ok((key, record::decode(table, key, &record)?))
-    }))
+    loader.finish()
 }
 
 const STOPPED: &str = "the store has stopped";

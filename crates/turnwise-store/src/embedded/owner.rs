@@ -93,6 +93,9 @@ impl Owner {
                 if !matches!(self.desk.state, State::Dead | State::Corrupt(_)) {
                     self.commit(true);
                 }
+                if matches!(self.desk.state, State::Open) {
+                    self.rows.close();
+                }
                 break;
             }
         }
@@ -234,7 +237,7 @@ impl Owner {
         let start = Moment::now();
         match self.rows.commit(sync) {
             Ok(()) => {
-                self.stats.committed(start.elapsed());
+                self.stats.committed(start.elapsed(), self.rows.live_bytes());
                 if matches!(self.desk.state, State::NoSpace) {
                     tracing::info!("there is room on the disk again; the store goes on");
                     self.desk.state = State::Open;

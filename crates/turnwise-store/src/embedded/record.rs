@@ -86,12 +86,17 @@ impl Extend<u8> for ByteSink<'_> {
     }
 }
 
-/// Reads a record back.
+/// Why a record is not taken.
+pub(super) fn refused(table: Table, key: u64, why: &str) -> StoreError {
+    StoreError::Corrupt(format!("record {key} of table {table:?}: {why}"))
+}
+
+/// What follows the header, once that was found to be right.
 ///
 /// # Errors
 /// `Corrupt`, naming table and key.
-pub(super) fn decode(table: Table, key: u64, record: &Bytes) -> Result<Row> {
-    let refuse = |why: &str| StoreError::Corrupt(format!("record {key} of table {table:?}: {why}"));
+pub(super) fn body_of(table: Table, key: u64, record: &[u8]) -> Result<&[u8]> {
+    let refuse = |why: &str| refused(table, key, why);
     let (header, body) = record.split_at_checked(HEADER_BYTES).ok_or_else(|| refuse("it is cut off"))?;
     let [version, kind, sum @ ..] = header else { return Err(refuse("it is cut off")) };
     if *version != VERSION {
@@ -102,11 +107,21 @@ pub(super) fn decode(table: Table, key: u64, record: &Bytes) -> Result<Row> {
     if *kind != table as u8 || *sum != checksum(table, key, body).to_le_bytes() {
         return Err(refuse("its checksum is wrong"));
     }
+    Ok(body)
+}
+
+/// Reads a record back.
+///
+/// # Errors
+/// `Corrupt`, naming table and key.
+pub(super) fn decode(table: Table, key: u64, record: &Bytes) -> Result<Row> {
+    let refuse = |why: &str| refused(table, key, why);
+    let body = body_of(table, key, record)?;
     let reader = Reader { record, refuse: &refuse };
     match table {
         Table::Message => Ok(Row::Message(Arc::new(reader.message(key, reader.shape(body)?)?))),
         Table::State => Ok(Row::State(reader.state(&reader.shape(body)?)?)),
-        Table::Dedup => Ok(Row::Dedup(reader.dedup(&reader.shape(body)?)?)),
+        Table::Dedup => Ok(Row::Dedup(Arc::new(reader.dedup(&reader.shape(body)?)?))),
         Table::Events => Ok(Row::Events(Arc::new(reader.chunk(&reader.shape(body)?)?))),
         Table::Topic => {
             let topic: DiskTopic<'_> = reader.shape(body)?;

@@ -8,7 +8,7 @@ use crate::mutants::{Mutant, is_on};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use turnwise_core::machine::{Bodies, Change, Row, StoredChunk, StoredMessage, Table};
+use turnwise_core::machine::{Bodies, Change, Row, StoredChunk, StoredDedup, StoredMessage, Table};
 use turnwise_core::{Result, StoreError};
 
 /// The log with what is about to go into it.
@@ -109,6 +109,11 @@ impl Rows {
         Ok(())
     }
 
+    /// Closes the log in order.
+    pub(super) fn close(&mut self) {
+        self.log.close();
+    }
+
     /// Bytes of all records on disk, roughly.
     pub(super) fn live_bytes(&self) -> u64 {
         self.log.live_bytes()
@@ -145,6 +150,13 @@ impl Bodies for Rows {
         match self.find(Table::Events, seq)? {
             Row::Events(chunk) => Ok(chunk),
             row => Err(misplaced(seq, &row)),
+        }
+    }
+
+    fn dedup(&self, row: u64) -> Result<Arc<StoredDedup>> {
+        match self.find(Table::Dedup, row)? {
+            Row::Dedup(known) => Ok(known),
+            other => Err(misplaced(row, &other)),
         }
     }
 }

@@ -4,10 +4,10 @@
 
 mod crash;
 mod damage;
+mod eio;
 mod full;
 mod hang;
 #[path = "../conformance/power_cut.rs"]
-#[expect(dead_code, reason = "here it only hangs")]
 mod power_cut;
 mod reopen;
 

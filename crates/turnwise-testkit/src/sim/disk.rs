@@ -4,7 +4,7 @@ use crate::trial::Broken;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use turnwise_core::machine::{Bodies, Change, Row, StoredChunk, StoredMessage, Table};
+use turnwise_core::machine::{Bodies, Change, Row, StoredChunk, StoredDedup, StoredMessage, Table};
 use turnwise_core::{Result, StoreError};
 
 type Key = (Table, u64);
@@ -119,6 +119,13 @@ impl Bodies for Disk {
         match self.seen.get(&(Table::Events, seq)) {
             Some(Row::Events(chunk)) => Ok(Arc::clone(chunk)),
             _ => Err(StoreError::Corrupt(format!("events {seq} are not on disk"))),
+        }
+    }
+
+    fn dedup(&self, row: u64) -> Result<Arc<StoredDedup>> {
+        match self.seen.get(&(Table::Dedup, row)) {
+            Some(Row::Dedup(known)) => Ok(Arc::clone(known)),
+            _ => Err(StoreError::Corrupt(format!("dedup key {row} is not on disk"))),
         }
     }
 }

@@ -398,7 +398,7 @@ fn run_on(machine: &mut Machine, now: Timestamp, op: &Op, disk: &Disk) -> Result
         Op::RequestStop(queue, id) => Answer::Stop(machine.request_stop(now, &queue, id, disk)?),
         Op::Redrive(queue, ids) => Answer::Count(machine.redrive(now, &queue, &ids, disk)?),
         Op::Sweep => Answer::Count(machine.sweep(now, SWEEP, disk)?),
-        Op::Append(batch) => Answer::Appended(machine.append(now, batch)?),
+        Op::Append(batch) => Answer::Appended(machine.append(now, batch, disk)?),
         Op::Read(topic, from, limit) => Answer::Read(machine.read(&topic, from, limit, disk)?),
         Op::Trim(topic, before) => {
             machine.trim(&topic, before);

@@ -11,6 +11,7 @@ mod json;
 mod keys;
 mod kill9;
 mod limits;
+mod power;
 mod secrets;
 mod send;
 mod stream;

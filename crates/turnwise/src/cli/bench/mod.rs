@@ -1,8 +1,12 @@
 //! `turnwise bench turns`: what the server costs beside the agent alone, all
 //! measured in one run on this machine. Compare ratios, not absolute rates.
+//! `turnwise bench backlog`: the same server behind turns that wait.
 
+mod backlog;
 mod commit;
+mod fill;
 mod load;
+mod noting;
 mod stamp;
 mod table;
 
@@ -42,6 +46,8 @@ mod goals {
 pub(crate) enum BenchCommand {
     /// Chat turns: rates and what the server adds to an answer's time
     Turns(TurnsArgs),
+    /// A backlog: memory, start, and what a new conversation feels of it
+    Backlog(backlog::BacklogArgs),
 }
 
 #[derive(Debug, Args)]
@@ -55,8 +61,13 @@ pub(crate) struct TurnsArgs {
 }
 
 pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
-    let BenchCommand::Turns(arguments) = command;
-    runtime(1)?.block_on(super::until_stopped(turns(context, arguments)))
+    let runtime = runtime(1)?;
+    match command {
+        BenchCommand::Turns(arguments) => runtime.block_on(super::until_stopped(turns(context, arguments))),
+        BenchCommand::Backlog(arguments) => {
+            runtime.block_on(super::until_stopped(backlog::run(context, arguments)))
+        }
+    }
 }
 
 async fn turns(context: &Context, arguments: &TurnsArgs) -> Outcome {
