@@ -28,7 +28,7 @@ pub enum Code {
     NotFound,
     /// The route has other methods.
     MethodNotAllowed,
-    /// The body did not arrive in time.
+    /// The request did not arrive in time.
     RequestTimeout,
     /// The turn has ended already.
     TurnOver,
@@ -38,6 +38,12 @@ pub enum Code {
     Expired,
     /// The body is longer than allowed.
     BodyTooLarge,
+    /// The request line is longer than allowed.
+    UriTooLong,
+    /// The headers are more or longer than allowed.
+    HeadersTooLarge,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
+    HttpVersionUnsupported,
     /// The body is not announced as JSON.
     UnsupportedMediaType,
     /// The content breaks a rule.
@@ -100,7 +106,7 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 36] = [
+    pub const ALL: [Code; 39] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
@@ -118,6 +124,9 @@ impl Code {
         Code::Cancelled,
         Code::Expired,
         Code::BodyTooLarge,
+        Code::UriTooLong,
+        Code::HeadersTooLarge,
+        Code::HttpVersionUnsupported,
         Code::UnsupportedMediaType,
         Code::InvalidContent,
         Code::CallbacksUnsupported,
@@ -154,11 +163,14 @@ impl Code {
             Code::OriginForbidden => facts("origin_forbidden", 403, "Web pages of this origin are not served", "Add the origin to cors.origins, or configure an API key."),
             Code::NotFound => facts("not_found", 404, "Not found", "Check the path and the ids; what belongs to others is not found either."),
             Code::MethodNotAllowed => facts("method_not_allowed", 405, "The route does not have this method", "The header Allow lists the methods."),
-            Code::RequestTimeout => again(facts("request_timeout", 408, "The body did not arrive in time", "Send the body without pauses."), None),
+            Code::RequestTimeout => again(facts("request_timeout", 408, "The request did not arrive in time", "Send head and body without pauses."), None),
             Code::TurnOver => facts("turn_over", 409, "The turn has ended", "There is nothing left to cancel; read its outcome with GET."),
             Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
             Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
             Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),
+            Code::UriTooLong => facts("uri_too_long", 414, "The request line is too long", "Send long values in a body."),
+            Code::HeadersTooLarge => facts("headers_too_large", 431, "The headers are too large", "Send fewer or shorter headers."),
+            Code::HttpVersionUnsupported => facts("http_version_unsupported", 505, "This version of HTTP is not spoken here", "Use HTTP/1.1; a proxy in front may speak others."),
             Code::UnsupportedMediaType => facts("unsupported_media_type", 415, "The body is not announced as JSON", "Send the header Content-Type: application/json."),
             Code::InvalidContent => facts("invalid_content", 422, "The content breaks a rule", "Mend what errors[] names and send it again."),
             Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not available", "Leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),

@@ -7,6 +7,7 @@ pub mod conversation;
 pub mod health;
 pub mod message;
 pub mod problem;
+pub mod shallow;
 pub mod text;
 pub mod ticket;
 pub mod time;
@@ -15,8 +16,11 @@ pub use agent::{ChatAnswer, ChatRequest};
 pub use code::Code;
 pub use conversation::{QueueAnswer, QueueConversation, StreamError, TurnAnswer, TurnFailure};
 pub use health::{Health, HealthStatus, Readiness};
-pub use message::{ChatType, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType};
+pub use message::{
+    ChatType, FIELDS_MAX, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType,
+};
 pub use problem::{FieldError, Problem, ProblemForm};
+pub use shallow::Shallow;
 pub use text::{Field, Text};
 pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;

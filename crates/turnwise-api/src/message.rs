@@ -1,5 +1,6 @@
 //! `POST /api/v1/message`: what comes in, and what goes out.
 
+use crate::shallow::Shallow;
 use crate::text::{Field, Text};
 use crate::time::Rfc3339;
 use serde::Serialize;
@@ -94,7 +95,13 @@ pub struct MessageFields<'a> {
     /// `org` and `org_id` both came, with different values.
     #[schema(ignore)]
     pub orgs_differ: bool,
+    /// There were more than [`FIELDS_MAX`] fields.
+    #[schema(ignore)]
+    pub too_many: bool,
 }
+
+/// Fields of a submission, unknown ones included.
+pub const FIELDS_MAX: usize = 1_000;
 
 impl<'a> MessageFields<'a> {
     fn slot(&mut self, key: &str) -> Option<(&'static str, u32, &mut Field<'a>)> {
@@ -154,8 +161,13 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         let mut fields = MessageFields::default();
         let mut org = Field::Absent;
         let mut seen = Seen::default();
+        let mut count = 0;
         while let Some(key) = map.next_key::<Text<'de>>()? {
-            if let Some((name, bit, slot)) = fields.slot(&key) {
+            count += 1;
+            if count > FIELDS_MAX {
+                fields.too_many = true;
+                map.next_value::<IgnoredAny>()?;
+            } else if let Some((name, bit, slot)) = fields.slot(&key) {
                 *slot = map.next_value()?;
                 if seen.again(bit) {
                     fields.repeated = Some(name);
@@ -172,7 +184,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                     fields.repeated = Some("metadata");
                 }
             } else {
-                map.next_value::<IgnoredAny>()?;
+                map.next_value::<Shallow>()?;
             }
         }
         match (&fields.org_id, &org) {

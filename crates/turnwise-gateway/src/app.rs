@@ -3,12 +3,16 @@
 
 use crate::auth::{KeyRing, refuse_key_in_query};
 use crate::body::UNIT_BYTES;
+use crate::caught::{Panicked, caught};
 use crate::config::GatewayConfig;
+use crate::counters::Counters;
 use crate::drain::{Drain, Phase};
+use crate::error::Failure;
 use crate::limits::{CLOSING_LOOK, LARGE_BODIES_BYTES_MAX};
 use crate::rate::Rates;
 use crate::request_id::{RequestIds, X_REQUEST_ID};
 use crate::ticket::Tickets;
+use crate::wire::refusal::{REFUSED, Refusal};
 use crate::{error, guard};
 use axum::Router;
 use axum::body::Body;
@@ -20,6 +24,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tower::Service;
+use turnwise_api::Code;
 use turnwise_broker::Broker;
 
 /// Shared by all requests.
@@ -31,11 +36,18 @@ pub(crate) struct App {
     pub(crate) large_bodies: Semaphore,
     pub(crate) rates: Rates,
     pub(crate) tickets: Option<Tickets>,
+    pub(crate) counters: Arc<Counters>,
     request_ids: RequestIds,
 }
 
 impl App {
-    pub(crate) fn new(broker: Broker, keys: KeyRing, config: GatewayConfig, drain: Drain) -> Arc<App> {
+    pub(crate) fn new(
+        broker: Broker,
+        keys: KeyRing,
+        config: GatewayConfig,
+        counters: Arc<Counters>,
+        drain: Drain,
+    ) -> Arc<App> {
         Arc::new(App {
             broker,
             keys,
@@ -43,6 +55,7 @@ impl App {
             large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
             rates: Rates::new(config.key_rate, config.conversation_rate),
             tickets: config.ticket_secret.map(Tickets::new),
+            counters,
             config,
             drain,
         })
@@ -59,21 +72,18 @@ impl App {
 /// One request, from head to response.
 pub(crate) async fn handle(
     app: Arc<App>,
-    mut router: Router,
+    router: Router,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let request_id = app.request_ids.for_request(request.headers());
     let origin = guard::listed_origin(&app, &request);
-    let checked = guard::check(&app, &request).and_then(|()| refuse_key_in_query(request.uri()));
-    let mut response = match checked {
-        Err(failure) => failure.into_response(),
-        Ok(()) => match guard::preflight(&app, &request) {
-            Some(response) => response,
-            None => match router.call(request.map(Body::new)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-        },
+    let mut response = match caught(answer(&app, router, request)).await {
+        Ok(response) => response,
+        Err(Panicked) => {
+            app.counters.panicked();
+            tracing::error!(?request_id, "a request's handler panicked");
+            Failure::new(Code::Internal, "The request met a fault of this server").into_response()
+        }
     };
     error::render(&mut response, &request_id);
     if let Some(origin) = origin {
@@ -85,4 +95,22 @@ pub(crate) async fn handle(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+async fn answer(app: &App, mut router: Router, request: Request<Incoming>) -> Response {
+    if request.method().as_str() == REFUSED {
+        app.counters.was_refused();
+        let refusal = Refusal::of_path(request.uri().path()).unwrap_or(Refusal::RequestLine);
+        return refusal.failure().into_response();
+    }
+    if let Err(failure) = guard::check(app, &request).and_then(|()| refuse_key_in_query(request.uri())) {
+        return failure.into_response();
+    }
+    if let Some(response) = guard::preflight(app, &request) {
+        return response;
+    }
+    match router.call(request.map(Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }

@@ -2,11 +2,11 @@
 
 use crate::app::App;
 use crate::error::Failure;
-use crate::limits::{BODY_IDLE_MAX, LARGE_BODY_STEP_BYTES, SMALL_BODY_BYTES_MAX};
+use crate::limits::{LARGE_BODY_STEP_BYTES, SMALL_BODY_BYTES_MAX};
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -24,6 +24,11 @@ pub(crate) struct Read<'a> {
 /// Refuses a body that is announced as something else than JSON. Nothing
 /// announced is taken for JSON, as the original did.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        // Not unpacked: a body's limit holds for what comes over the wire.
+        return Err(Failure::new(Code::UnsupportedMediaType, "The body must come without Content-Encoding"));
+    }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let media_type = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     let lower = media_type.to_ascii_lowercase();
@@ -52,7 +57,7 @@ pub(crate) async fn read(app: &App, body: Body) -> Result<Read<'_>, Failure> {
 
 async fn gather(app: &App, mut body: Body, bytes_expected: Option<usize>) -> Result<Read<'_>, Failure> {
     let bytes_max = app.config.body_bytes_max;
-    let first = next(&mut body).await?.unwrap_or_default();
+    let first = next(app, &mut body).await?.unwrap_or_default();
     if first.len() > bytes_max {
         return Err(too_large(bytes_max));
     }
@@ -62,7 +67,7 @@ async fn gather(app: &App, mut body: Body, bytes_expected: Option<usize>) -> Res
     let mut share = Share { pool: &app.large_bodies, permit: None };
     let mut whole = Vec::with_capacity(bytes_expected.unwrap_or(first.len() * 2).min(SMALL_BODY_BYTES_MAX));
     whole.extend_from_slice(&first);
-    while let Some(data) = next(&mut body).await? {
+    while let Some(data) = next(app, &mut body).await? {
         let bytes = whole.len() + data.len();
         if bytes > bytes_max {
             return Err(too_large(bytes_max));
@@ -109,12 +114,17 @@ impl Share<'_> {
 }
 
 /// The next piece of data; trailers are passed over.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Failure> {
+async fn next(app: &App, body: &mut Body) -> Result<Option<Bytes>, Failure> {
     loop {
-        let frame = match timeout(BODY_IDLE_MAX, body.frame()).await {
+        let frame = match timeout(app.config.body_idle_max, body.frame()).await {
             Err(_) => return Err(too_slow()),
             Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(Failure::new(Code::BadRequest, "The body broke off")),
+            Ok(Some(Err(_))) => {
+                return Err(Failure::new(
+                    Code::BadRequest,
+                    "The body broke off, or its chunks are malformed",
+                ));
+            }
             Ok(Some(Ok(frame))) => frame,
         };
         if let Ok(data) = frame.into_data() {

@@ -39,10 +39,16 @@ pub struct GatewayConfig {
     pub agent: AgentStatus,
     /// Submissions that say nothing about it are answered at once, not when their turn has ended.
     pub async_default: bool,
+    /// Time for the head of a request to arrive.
+    pub head_time_max: Duration,
+    /// Time between two requests on one connection.
+    pub keep_alive_max: Duration,
     /// Bytes of a body.
     pub body_bytes_max: usize,
     /// Time for a whole body to arrive.
     pub body_time_max: Duration,
+    /// Longest pause inside a body.
+    pub body_idle_max: Duration,
     /// Longest time without progress while something waits to be written to a client;
     /// then its connection is closed.
     pub write_stall_max: Duration,
@@ -52,6 +58,8 @@ pub struct GatewayConfig {
     pub cors_origins: Vec<String>,
     /// Connections served at once.
     pub connections_max: usize,
+    /// Of them, those of one address; 127.0.0.1 and ::1 are not counted.
+    pub connections_per_address_max: usize,
     /// How often one key may ask; none for no limit.
     pub key_rate: Option<Rate>,
     /// How often one conversation takes a message; none for no limit.
@@ -68,12 +76,16 @@ impl Default for GatewayConfig {
             keys: Vec::new(),
             agent: Arc::new(|| None),
             async_default: false,
+            head_time_max: limits::HEAD_TIME_MAX,
+            keep_alive_max: limits::KEEP_ALIVE_MAX,
             body_bytes_max: limits::BODY_BYTES_MAX,
             body_time_max: limits::BODY_TIME_MAX,
+            body_idle_max: limits::BODY_IDLE_MAX,
             write_stall_max: limits::WRITE_STALL_MAX,
             loopback: true,
             cors_origins: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             key_rate: None,
             conversation_rate: None,
             ticket_secret: None,

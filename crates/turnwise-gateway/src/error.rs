@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use std::borrow::Cow;
 use turnwise_api::problem::PROBLEM_JSON;
 use turnwise_api::{Code, FieldError, Problem};
@@ -80,6 +80,10 @@ impl IntoResponse for Failure {
         if self.0.code == Code::MissingKey {
             let schemes = HeaderValue::from_static("ApiKey header=\"X-API-Key\", Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, schemes);
+        }
+        if matches!(self.0.code, Code::BadRequest | Code::RequestTimeout | Code::BodyTooLarge) {
+            // What else comes is the rest of something nobody waits for.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(seconds) = self.0.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -6,7 +6,10 @@ mod access;
 mod app;
 mod auth;
 mod body;
+mod caught;
 mod config;
+mod counters;
+mod crowd;
 mod docs;
 mod drain;
 mod error;
@@ -23,12 +26,16 @@ mod serve;
 mod sse;
 mod stall;
 mod ticket;
+mod wire;
 
 pub use auth::{Exchanged, KeyRing};
 pub use config::{AgentStatus, ApiKey, GatewayConfig};
+pub use counters::Counters;
 pub use drain::{Drain, Phase};
 pub use openapi::text as openapi_text;
 pub use rate::Rate;
 pub use router::{RouteInfo, routes};
 pub use scope::{Access, Scope};
 pub use serve::Gateway;
+#[doc(hidden)]
+pub use wire::fuzz::fuzz_head;

@@ -2,18 +2,44 @@
 
 use std::time::Duration;
 
-/// Connections served at once unless configured; more wait in the listener's backlog.
-pub(crate) const CONNECTIONS_MAX: usize = 10_000;
-/// Time for the head of a request to arrive, idle time between requests included.
-pub(crate) const HEADER_READ_MAX: Duration = Duration::from_secs(10);
-/// Fields in the head of a request.
-pub(crate) const HEADERS_MAX: usize = 64;
-/// Bytes of the head of a request, and of one read of its body.
+/// Connections served at once unless configured.
+pub(crate) const CONNECTIONS_MAX: usize = 16_384;
+/// Connections of one address unless configured: a person needs a handful, a
+/// company behind one address some hundreds.
+pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Connections beyond those that are told so at once; others are closed without a word.
+pub(crate) const CROWDED_TOLD_MAX: usize = 64;
+/// Time for such a connection to ask before it is closed.
+pub(crate) const CROWDED_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time for the head of a request to arrive unless configured.
+pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time between two requests on one connection unless configured.
+pub(crate) const KEEP_ALIVE_MAX: Duration = Duration::from_secs(75);
+/// Bytes of a request line.
+pub(crate) const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a method.
+pub(crate) const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of the head of a request.
+pub(crate) const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Fields in the head of a request, and in the trailers of its body.
+pub(crate) const FIELD_LINES_MAX: usize = 64;
+/// Bytes of the line before a chunk, with its extensions.
+pub(crate) const CHUNK_LINE_BYTES_MAX: usize = 1_024;
+/// Bytes of the trailers of a body.
+pub(crate) const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Bytes read ahead of what has been used of a connection; holds a head.
 pub(crate) const READ_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Pause after the listener could not accept, for example for want of file descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time without progress while something waits to be written to a client, unless configured.
-pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// Bytes that wait in the kernel for a client that reads slowly.
+pub(crate) const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+/// How long a client that is still sending is listened to after our last
+/// answer, so that it can read it.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(2);
+/// Bytes that are read and forgotten in that time.
+pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// For the bytes of the last answers after the drain.
 pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
 /// How long who waits for a turn, or reads along, looks for its end once no call runs any more.
@@ -21,7 +47,7 @@ pub(crate) const CLOSING_LOOK: Duration = Duration::from_millis(40);
 
 /// Bytes of a body unless configured.
 pub(crate) const BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// Longest pause inside a body.
+/// Longest pause inside a body unless configured.
 pub(crate) const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
 /// Time for a whole body to arrive unless configured.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(120);
@@ -36,6 +62,8 @@ pub(crate) const LARGE_BODY_STEP_BYTES: usize = 256 * 1024;
 pub(crate) const ID_BYTES_MAX: usize = 256;
 /// Bytes of a client id.
 pub(crate) const CLIENT_ID_BYTES_MAX: usize = 64;
+/// Bytes of a message's text; recordings have a limit of their own.
+pub(crate) const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a recording after decoding.
 pub(crate) const AUDIO_BYTES_MAX: usize = 25 * 1000 * 1000;
 /// Bytes of a format, a speaker's name or a language.

@@ -2,20 +2,28 @@
 
 use crate::app::{self, App};
 use crate::auth::KeyRing;
+use crate::caught::{Panicked, caught};
 use crate::config::GatewayConfig;
+use crate::counters::Counters;
+use crate::crowd::{Crowd, Share};
 use crate::drain::Drain;
-use crate::limits::{ACCEPT_PAUSE, HEADER_READ_MAX, HEADERS_MAX, LAST_WORD, READ_BUFFER_BYTES_MAX};
+use crate::limits::{
+    ACCEPT_PAUSE, CROWDED_TIME_MAX, CROWDED_TOLD_MAX, FIELD_LINES_MAX, LAST_WORD, READ_BUFFER_BYTES_MAX,
+    UNSENT_BYTES_MAX,
+};
 use crate::router;
 use crate::stall::Stalling;
+use crate::wire::refusal::Refusal;
+use crate::wire::strict::Strict;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 use turnwise_broker::Broker;
@@ -25,6 +33,7 @@ pub struct Gateway {
     broker: Broker,
     keys: KeyRing,
     config: GatewayConfig,
+    counters: Arc<Counters>,
 }
 
 impl Gateway {
@@ -32,7 +41,7 @@ impl Gateway {
     #[must_use]
     pub fn new(broker: Broker, mut config: GatewayConfig) -> Gateway {
         let keys = KeyRing::new(std::mem::take(&mut config.keys));
-        Gateway { broker, keys, config }
+        Gateway { broker, keys, config, counters: Arc::default() }
     }
 
     /// The keys that are let in, to be exchanged while it serves.
@@ -41,19 +50,33 @@ impl Gateway {
         self.keys.clone()
     }
 
+    /// What it counts, also while it serves.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     /// Serves until the drain closes, then lets requests in progress end within
     /// what is left of its time. While it drains, new work is refused and the
     /// rest is answered. Failures to accept are waited out, never fatal.
     pub async fn serve(self, listener: TcpListener, drain: Drain) {
-        let connections_max = self.config.connections_max.clamp(1, Semaphore::MAX_PERMITS);
-        let slots = Arc::new(Semaphore::new(connections_max));
-        let app = App::new(self.broker, self.keys, self.config, drain.clone());
+        let config = &self.config;
+        let crowd = Crowd::new(config.connections_max, config.connections_per_address_max, CROWDED_TOLD_MAX);
+        let app = App::new(self.broker, self.keys, self.config, self.counters, drain.clone());
         let router = router::router(Arc::clone(&app));
         let tasks = TaskTracker::new();
+        bound_unsent_bytes(&listener);
         let accept = async {
             loop {
-                let (stream, slot) = next_connection(&listener, &slots).await;
-                tasks.spawn(connection(Arc::clone(&app), router.clone(), stream, slot));
+                let (stream, from) = next_connection(&listener).await;
+                let share = crowd.enter(from.ip());
+                if !share.as_ref().is_some_and(Share::is_seat) {
+                    app.counters.turned_away();
+                    tracing::debug!("a connection was turned away: there are too many");
+                }
+                if let Some(share) = share {
+                    tasks.spawn(guarded(Arc::clone(&app), router.clone(), stream, share));
+                }
             }
         };
         tokio::select! {
@@ -66,14 +89,21 @@ impl Gateway {
     }
 }
 
-async fn next_connection(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+/// Lets only so much wait in the kernel for a client that does not read; what
+/// is on its way to one that does is not bounded by it. Connections inherit it.
+fn bound_unsent_bytes(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        tracing::warn!(%error, "what waits in the kernel for slow clients is not bounded");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (listener, UNSENT_BYTES_MAX);
+}
+
+async fn next_connection(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
-        let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, slot),
+            Ok(accepted) => return accepted,
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; trying again");
@@ -88,18 +118,32 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// A panic outside of a handler, for example in a body, ends its connection only.
+async fn guarded(app: Arc<App>, router: Router, stream: TcpStream, share: Share) {
+    let _open = app.counters.open();
+    if let Err(Panicked) = caught(connection(Arc::clone(&app), router, stream, share.is_seat())).await {
+        app.counters.panicked();
+        tracing::error!("a connection panicked");
+    }
+}
+
 /// Serves one connection; ends at the latest when the drain is over.
-async fn connection(app: Arc<App>, router: Router, stream: TcpStream, _slot: OwnedSemaphorePermit) {
+async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: bool) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off send delays");
     }
     let drain = app.drain.clone();
-    let stream = Stalling::new(stream, app.config.write_stall_max);
+    let keep_alive_max = app.config.keep_alive_max;
+    let stream = Stalling::new(stream, app.config.write_stall_max, Arc::clone(&app.counters));
+    let stream = match is_seat {
+        true => Strict::new(stream, app.config.head_time_max),
+        false => Strict::refusing(stream, CROWDED_TIME_MAX, Refusal::Crowded),
+    };
     let service = service_fn(move |request| app::handle(Arc::clone(&app), router.clone(), request));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_MAX)
-        .max_headers(HEADERS_MAX)
+        .header_read_timeout(keep_alive_max)
+        .max_headers(FIELD_LINES_MAX)
         .max_buf_size(READ_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);

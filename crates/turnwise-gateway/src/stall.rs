@@ -1,8 +1,10 @@
 //! A connection whose other side has stopped reading: a write that makes no
 //! progress for so long fails, which ends the connection and frees its slot.
 
+use crate::counters::Counters;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,13 +14,14 @@ use tokio::time::{Sleep, sleep};
 pub(crate) struct Stalling<I> {
     io: I,
     stall_max: Duration,
+    counters: Arc<Counters>,
     /// Runs while a write waits.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Stalling<I> {
-    pub(crate) fn new(io: I, stall_max: Duration) -> Stalling<I> {
-        Stalling { io, stall_max, patience: None }
+    pub(crate) fn new(io: I, stall_max: Duration, counters: Arc<Counters>) -> Stalling<I> {
+        Stalling { io, stall_max, counters, patience: None }
     }
 }
 
@@ -38,6 +41,8 @@ impl<I: AsyncWrite + Unpin> Stalling<I> {
         match patience.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
+                self.patience = None;
+                self.counters.has_stalled();
                 let why = "the client has stopped reading";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
             }
@@ -93,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stops_is_given_up_on() {
         let (near, _far) = duplex(16);
-        let mut near = Stalling::new(near, STALL);
+        let mut near = Stalling::new(near, STALL, Arc::default());
         let start = tokio::time::Instant::now();
         let error = near.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -103,7 +108,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_waited_for_each_time_anew() {
         let (near, mut far) = duplex(16);
-        let mut near = Stalling::new(near, STALL);
+        let mut near = Stalling::new(near, STALL, Arc::default());
         let slow = async {
             let mut piece = [0; 16];
             let mut seen = 0;

@@ -4,6 +4,7 @@ mod child;
 mod cli;
 mod client;
 mod config;
+mod descriptors;
 mod failure;
 mod node;
 mod reload;

@@ -2,6 +2,7 @@
 //! dispatcher, gateway. Nothing else knows them all.
 
 use crate::config::{AgentStream, Config, StoreKind};
+use crate::descriptors;
 use crate::failure::{Exit, Failure};
 use crate::reload::{self, Reload};
 use std::net::SocketAddr;
@@ -238,12 +239,18 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         agent,
         async_default: config.message_async,
         body_bytes_max: config.body_bytes_max,
+        head_time_max: config.http.head,
+        keep_alive_max: config.http.keep_alive,
+        body_idle_max: config.http.body_idle,
+        body_time_max: config.http.body,
+        write_stall_max: config.http.write_stall,
+        connections_max: descriptors::connections_within(config.http.connections_max),
+        connections_per_address_max: config.http.connections_per_address_max,
         loopback,
         cors_origins: config.cors_origins.clone(),
         key_rate: config.key_rate,
         conversation_rate: config.conversation_rate,
         ticket_secret: Some(secret()),
         request_id_seed: nonce(),
-        ..GatewayConfig::default()
     }
 }

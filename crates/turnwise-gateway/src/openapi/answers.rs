@@ -24,8 +24,16 @@ pub(super) struct Success {
 }
 
 /// What every request may get.
-const ANY: [Code; 5] =
-    [Code::BadRequest, Code::KeyInQuery, Code::HostForbidden, Code::OriginForbidden, Code::Internal];
+const ANY: [Code; 8] = [
+    Code::BadRequest,
+    Code::KeyInQuery,
+    Code::HostForbidden,
+    Code::OriginForbidden,
+    Code::UriTooLong,
+    Code::HeadersTooLarge,
+    Code::Internal,
+    Code::HttpVersionUnsupported,
+];
 /// What a request may get where a key is asked for.
 const KEYED: [Code; 3] = [Code::MissingKey, Code::InvalidKey, Code::ScopeMissing];
 

@@ -25,7 +25,7 @@ streamed and resumable.
 
 Every answer carries `X-Request-Id`. Every error is `application/problem+json` (RFC 9457) with a stable `code`; what \
 `retryable` and `Retry-After` say may be relied on. Requests that are not HTTP/1.1 to the letter (RFC 9112) are \
-answered with 400, 408, 414 or 431 and the connection is closed, on every path.
+answered with 400, 408, 414, 431, 503 or 505 and the connection is closed, on every path.
 
 Unknown fields of a body and unknown query parameters are ignored. A known field that comes twice is refused.";
 

@@ -1,6 +1,6 @@
 //! The rules for single values from outside, and a list of what broke them.
 
-use crate::limits::{AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX};
+use crate::limits::{AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX, TEXT_BYTES_MAX};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
@@ -67,6 +67,11 @@ impl Errors {
         }
         None
     }
+}
+
+/// A message's text.
+pub(crate) fn text(text: &str) -> Option<Cow<'static, str>> {
+    (text.len() > TEXT_BYTES_MAX).then(|| format!("must have at most {TEXT_BYTES_MAX} bytes").into())
 }
 
 /// Ids from outside are opaque, within bounds.

@@ -7,7 +7,7 @@ use crate::limits::{ID_BYTES_MAX, METADATA_BYTES_MAX};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::error::Category;
-use turnwise_api::{ChatRequest, Code, Field, MessageFields};
+use turnwise_api::{ChatRequest, Code, FIELDS_MAX, Field, MessageFields, Shallow};
 use turnwise_broker::{Conversation, Submission};
 use turnwise_core::limits::PAYLOAD_BYTES_MAX;
 
@@ -17,6 +17,9 @@ pub(crate) fn parse(body: &[u8], headers: &HeaderMap, caller: &Caller) -> Result
     let mut errors = Errors::default();
     if let Some(name) = fields.repeated {
         errors.add(format!("/{name}"), "must not be given twice");
+    }
+    if fields.too_many {
+        errors.add("", format!("must have at most {FIELDS_MAX} fields"));
     }
     if fields.orgs_differ {
         errors.add("/org", "must equal org_id, or be left out");
@@ -58,7 +61,7 @@ fn unreadable(error: &serde_json::Error) -> Failure {
         }
         Category::Eof => Failure::new(Code::NotJson, format!("The body ends inside a JSON value, at {at}")),
         Category::Syntax | Category::Io => {
-            Failure::new(Code::NotJson, format!("The body is not JSON, at {at}"))
+            Failure::new(Code::NotJson, format!("The body is not JSON, or nests too deeply, at {at}"))
         }
     }
 }
@@ -112,7 +115,7 @@ fn request<'f>(fields: &'f MessageFields<'_>, chat: &Chat<'f>, errors: &mut Erro
     if !audio && message_type != "text" {
         errors.add("/message_type", "must be text or audio");
     }
-    let message = errors.checked("/message", &fields.message, rules::any).unwrap_or_default();
+    let message = errors.checked("/message", &fields.message, rules::text).unwrap_or_default();
     let is_text = matches!(fields.message, Field::Absent | Field::Text(_));
     if !audio && is_text && message.trim().is_empty() {
         errors.add("/message", "must hold text that is not blank");
@@ -126,6 +129,8 @@ fn request<'f>(fields: &'f MessageFields<'_>, chat: &Chat<'f>, errors: &mut Erro
     let metadata = fields.metadata;
     if metadata.is_some_and(|raw| raw.get().len() > METADATA_BYTES_MAX) {
         errors.add("/metadata", format!("must have at most {METADATA_BYTES_MAX} bytes"));
+    } else if metadata.is_some_and(|raw| serde_json::from_str::<Shallow>(raw.get()).is_err()) {
+        errors.add("/metadata", "must hold Unicode texts and finite numbers, and not nest deeply");
     }
     let hint = &fields.response_language_hint;
     ChatRequest {

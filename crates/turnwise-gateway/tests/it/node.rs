@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use turnwise_broker::{Broker, BrokerConfig, Turn, TurnOutcome};
 use turnwise_core::Store;
-use turnwise_gateway::{ApiKey, Drain, Gateway, GatewayConfig, KeyRing};
+use turnwise_gateway::{ApiKey, Counters, Drain, Gateway, GatewayConfig, KeyRing};
 use turnwise_store::memory::MemoryStore;
 use turnwise_store::system_clock;
 
@@ -20,6 +20,7 @@ pub(crate) struct Node {
     pub(crate) keys: KeyRing,
     pub(crate) drain: Drain,
     pub(crate) serving: JoinHandle<()>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// A node with an agent, open to all, with these changes.
@@ -47,8 +48,9 @@ pub(crate) async fn node_on(
     let drain = Drain::new(Duration::from_millis(400));
     let gateway = Gateway::new(broker.clone(), config);
     let keys = gateway.keys();
+    let counters = gateway.counters();
     let serving = tokio::spawn(gateway.serve(listener, drain.clone()));
-    Node { address, broker, keys, drain, serving }
+    Node { address, broker, keys, drain, serving, counters }
 }
 
 /// The key `secret-<org>` for one org.
@@ -109,6 +111,19 @@ impl Node {
             }
             self.broker.wake().await;
         }
+    }
+
+    /// Waits until the counters say so.
+    pub(crate) async fn until(&self, condition: impl Fn(&Counters) -> bool) {
+        let reached = async {
+            let mut look = tokio::time::interval(Duration::from_millis(5));
+            while !condition(&self.counters) {
+                look.tick().await;
+            }
+        };
+        let patience = Duration::from_secs(30);
+        let in_time = tokio::time::timeout(patience, reached).await;
+        assert!(in_time.is_ok(), "not within {patience:?}: {:?}", self.counters);
     }
 
     pub(crate) async fn finish(&self, turn: &Turn, outcome: TurnOutcome) {

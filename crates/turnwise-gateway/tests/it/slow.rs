@@ -109,13 +109,120 @@ async fn a_client_that_never_reads_loses_its_connection() {
     let turn = node.claim().await;
     // More than the buffers of both sides hold.
     node.finish(&turn, answered(&"x".repeat(24_000_000))).await;
-    for path in [format!("/api/v1/message/{id}"), format!("/api/v1/stream?user_id=u&message_id={id}")] {
+    let paths = [format!("/api/v1/message/{id}"), format!("/api/v1/stream?user_id=u&message_id={id}")];
+    for (stalled, path) in (1..).zip(paths) {
         let deaf = never_read(&node, &path).await;
-        let next = timeout(PATIENCE, node.start(get("/livez"))).await.expect("the slot is free again");
-        assert_eq!(next.unwrap().status, 200, "{path}");
+        node.until(|counters| counters.stalled() == stalled && counters.connections() == 0).await;
+        assert_eq!(node.send(&get("/livez")).await.status, 200, "the place is free again: {path}");
         drop(deaf);
     }
     let mut patient: Open =
         get(&format!("/api/v1/stream?user_id=u&message_id={id}")).open(node.address).await;
     assert_eq!(patient.events().await.last().unwrap().name, "done", "who reads gets everything");
+}
+
+/// Opens a connection and sends this.
+async fn begin(node: &Node, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+/// What comes until the node closes.
+async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the node closes");
+    read.expect("in order, not by a reset");
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn heads_that_trickle_end_with_408_and_delay_nobody() {
+    let node = node(|config| config.head_time_max = Duration::from_secs(2)).await;
+    let mut slow = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let stream = begin(&node, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
+        slow.spawn(async move {
+            let (mut read, mut write) = stream.into_split();
+            let mut beat = tokio::time::interval(Duration::from_millis(100));
+            let mut text = String::new();
+            let trickle = async {
+                loop {
+                    beat.tick().await;
+                    if number % 2 == 0 || write.write_all(b"x").await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            };
+            tokio::select! {
+                read = read.read_to_string(&mut text) => read.map(|_| ()).expect("no reset"),
+                () = trickle => {}
+            }
+            text
+        });
+    }
+    for _ in 0..20 {
+        assert_eq!(node.send(&get("/livez")).await.status, 200, "others are served meanwhile");
+    }
+    assert!(slow.try_join_next().is_none(), "none of them was over by then");
+    let answers = timeout(PATIENCE, slow.join_all()).await.expect("all of them end");
+    assert_eq!(answers.len(), 200);
+    for text in answers {
+        assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("request_timeout"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_a_connection_without_a_word() {
+    let node = node(|config| {
+        config.head_time_max = Duration::from_millis(200);
+        config.keep_alive_max = Duration::from_millis(200);
+    })
+    .await;
+    let mut silent = begin(&node, b"").await;
+    assert_eq!(until_closed(&mut silent).await, "", "nothing was asked");
+    let mut idle = begin(&node, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let text = until_closed(&mut idle).await;
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    assert_eq!(text.matches("HTTP/1.1").count(), 1, "nothing after the answer: {text}");
+}
+
+#[tokio::test]
+async fn a_request_may_come_later_than_a_head_may_take() {
+    let node = node(|config| config.head_time_max = Duration::from_millis(100)).await;
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut stream = begin(&node, request).await;
+    let mut buffer = vec![0; 4096];
+    assert!(stream.read(&mut buffer).await.unwrap() > 0);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stream.write_all(request).await.unwrap();
+    let length = stream.read(&mut buffer).await.unwrap();
+    assert!(buffer[..length].starts_with(b"HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_pause_in_a_body_ends_with_408() {
+    let node = node(|config| config.body_idle_max = Duration::from_millis(200)).await;
+    let mut stream = announce(&node, 1_000_000).await;
+    stream.write_all(b"{").await.unwrap();
+    let text = until_closed(&mut stream).await;
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("request_timeout"), "{text}");
+}
+
+#[tokio::test]
+async fn who_is_refused_by_announced_length_reads_why_although_it_sends_on() {
+    let node = node(|config| config.body_bytes_max = 1_024).await;
+    let head = b"POST /api/v1/message HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\r\n";
+    let stream = begin(&node, head).await;
+    let (mut read, mut write) = stream.into_split();
+    let sending = async {
+        let piece = vec![b' '; 64 * 1024];
+        for _ in 0..200 {
+            write.write_all(&piece).await.expect("the node reads on for a while");
+        }
+    };
+    let mut text = String::new();
+    let ((), read) = tokio::join!(sending, read.read_to_string(&mut text));
+    read.unwrap();
+    assert!(text.starts_with("HTTP/1.1 413 ") && text.contains("body_too_large"), "{text}");
 }

@@ -7,6 +7,7 @@ mod damage;
 mod eio;
 mod full;
 mod hang;
+mod panics;
 #[path = "../conformance/power_cut.rs"]
 mod power_cut;
 mod reopen;

@@ -3,6 +3,7 @@
 use super::version::VERSION;
 use super::{Context, Outcome, StopSignals, print, runtime};
 use crate::config::{self, Config, StoreKind};
+use crate::descriptors;
 use crate::failure::{Exit, Failure};
 use crate::node::{self, Node};
 use crate::telemetry;
@@ -65,6 +66,7 @@ impl ServeArgs {
 pub(crate) fn run(context: &Context, arguments: &ServeArgs) -> Outcome {
     let config = Config::load(context.config.as_deref(), &config::environment(), &arguments.flags())?;
     telemetry::start(&config, context.json)?;
+    descriptors::raise();
     #[cfg(feature = "mutants")]
     super::mutant::set(arguments.mutant.as_deref())?;
     let runtime = runtime(config.threads)?;

@@ -9,6 +9,13 @@ use turnwise_core::limits::{DEDUP_WINDOW_MAX, LEASE_MAX, PAYLOAD_BYTES_MAX, RETR
 pub(super) const PORT: RangeInclusive<u64> = 0..=u16::MAX as u64;
 /// A body becomes one stored message, so it is not larger than one.
 pub(super) const BODY_BYTES: RangeInclusive<u64> = 1_024..=PAYLOAD_BYTES_MAX as u64;
+/// Less than a second is no time on a network; more than a day is none at all.
+pub(super) const HTTP_TIME: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+/// Fewer would not do for a health check beside the clients.
+pub(super) const CONNECTIONS: RangeInclusive<u64> = 16..=1_000_000;
+/// At most all of them.
+pub(super) const CONNECTIONS_PER_ADDRESS: RangeInclusive<u64> = 1..=*CONNECTIONS.end();
 /// Nothing else limits it: an agent may think for days.
 pub(super) const AGENT_TIMEOUT: RangeInclusive<Duration> = MOMENT..=MONTH;
 /// Each call needs a connection and memory of its own.

@@ -1,6 +1,7 @@
 //! The configuration: one `Config::load` for the whole program. Flag before
 //! environment before TOML file before default; unknown names are errors.
 
+mod http;
 pub(crate) mod keys;
 mod layers;
 mod limits;
@@ -12,6 +13,7 @@ pub(crate) use layers::{ConfigError, Source};
 pub(crate) use limits::OPEN_KEY_BYTES_MIN;
 pub(crate) use show::{env_example, reference, rows};
 
+use http::HttpLimits;
 use layers::Layers;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -50,6 +52,7 @@ pub(crate) struct Config {
     /// Set by somebody: never shifted.
     pub(crate) port_is_set: bool,
     pub(crate) body_bytes_max: usize,
+    pub(crate) http: HttpLimits,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) keys: Vec<Key>,
     pub(crate) insecure_no_auth: bool,
@@ -99,6 +102,7 @@ impl Config {
             port: read.number("http.port", limits::PORT)?,
             port_is_set: layers.get("http.port").1 != Source::Default,
             body_bytes_max: read.number("http.body_bytes_max", limits::BODY_BYTES)?,
+            http: HttpLimits::read(&read)?,
             cors_origins: read.origins("cors.origins")?,
             keys: keys::from_layers(&layers)?,
             insecure_no_auth: read.switch("auth.insecure_no_auth")?,

@@ -7,6 +7,18 @@ use turnwise_mock::FakeAgent;
 /// Variable, setting, and its ends; then the values beyond them.
 const BOUNDS: &[(&str, &str, [&str; 2], [&str; 2])] = &[
     ("TURNWISE_BODY_BYTES_MAX", "http.body_bytes_max", ["1024", "41943040"], ["1023", "41943041"]),
+    ("TURNWISE_HTTP_HEAD", "http.head_seconds", ["1", "86400"], ["0.9", "86401"]),
+    ("TURNWISE_HTTP_BODY_IDLE", "http.body_idle_seconds", ["1", "86400"], ["0.9", "86401"]),
+    ("TURNWISE_HTTP_BODY", "http.body_seconds", ["1", "86400"], ["0.9", "86401"]),
+    ("TURNWISE_HTTP_KEEP_ALIVE", "http.keep_alive_seconds", ["1", "86400"], ["0.9", "86401"]),
+    ("TURNWISE_HTTP_WRITE_STALL", "http.write_stall_seconds", ["1", "86400"], ["0.9", "86401"]),
+    ("TURNWISE_CONNECTIONS_MAX", "http.connections_max", ["16", "1000000"], ["15", "1000001"]),
+    (
+        "TURNWISE_CONNECTIONS_PER_ADDRESS_MAX",
+        "http.connections_per_address_max",
+        ["1", "1000000"],
+        ["0", "1000001"],
+    ),
     ("TURNWISE_RATE_PER_KEY", "rate.per_key_per_second", ["0", "1000000"], ["-1", "1000001"]),
     ("TURNWISE_RATE_PER_KEY_BURST", "rate.per_key_burst", ["0", "1000000"], ["-1", "1000001"]),
     (

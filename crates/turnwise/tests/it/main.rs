@@ -6,6 +6,7 @@ mod browser;
 mod config;
 mod demo;
 mod drain;
+mod edge;
 mod examples;
 mod json;
 mod keys;

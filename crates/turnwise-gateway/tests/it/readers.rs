@@ -1,0 +1,164 @@
+//! Readers of streams that stop, or nearly: they hold little, delay nobody,
+//! are dropped, and can go on where they were.
+
+use crate::client::{Event, get};
+use crate::node::{Node, answered, node};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use turnwise_broker::{AgentEvent, Turn};
+
+const STOPPED: usize = 1_000;
+const READING: usize = 20;
+const EVENTS: usize = 1_000;
+const EVENT_BYTES: usize = 4_000;
+/// What one stopped reader may hold of the stream's four million bytes.
+const HELD_EACH_MAX: usize = 400 * 1024;
+/// Long enough for everybody on a busy machine who reads at all.
+const STALL: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn path(id: &str) -> String {
+    format!("/api/v1/stream?user_id=u&message_id={id}")
+}
+
+/// Raises the number of files this process may open to what the system allows.
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    assert!(files > 2_500, "this test needs `ulimit -n 2500`, not {files}");
+}
+
+/// Asks for a stream with little room for it, and reads nothing.
+async fn stopped(node: &Node, id: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(node.address).await.unwrap();
+    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path(id));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn speak(node: &Node, turn: &Turn, events: usize) {
+    let filling = "x".repeat(EVENT_BYTES);
+    for first in (0..events).step_by(50) {
+        let event =
+            |n| AgentEvent { name: None, data: Bytes::from(format!("{{\"n\":{n},\"x\":\"{filling}\"}}")) };
+        node.broker.append(turn, (first..first + 50).map(event).collect()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The number an event of ours carries.
+fn number(event: &Event) -> Option<usize> {
+    let data: serde_json::Value = serde_json::from_str(&event.data).ok()?;
+    data["n"].as_u64()?.try_into().ok()
+}
+
+fn numbers(events: &[Event]) -> Vec<usize> {
+    events.iter().filter_map(number).collect()
+}
+
+/// Bytes of this process's memory that are in use.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4_096
+}
+
+/// What waits for a reader that was dropped, and the last whole event's id and number in it.
+async fn left_over(mut stream: TcpStream) -> (usize, Option<(String, usize)>) {
+    let mut bytes = Vec::new();
+    // It may end in a reset; what came before that counts.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it was dropped");
+    let text = String::from_utf8_lossy(&bytes);
+    let mut last = None;
+    for block in text.split("\n\n") {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+        let n = field("data: {\"n\":").and_then(|data| data.split(',').next()?.parse().ok());
+        let whole = block.ends_with("\"}");
+        if let (Some(id), Some(n), true) = (field("id: "), n, whole) {
+            last = Some((id, n));
+        }
+    }
+    (bytes.len(), last)
+}
+
+#[tokio::test]
+async fn a_thousand_readers_that_stop_delay_nobody_and_hold_little() {
+    allow_files();
+    let node = node(|config| config.write_stall_max = STALL).await;
+    let id = node.submit("x").await;
+    let turn = node.claim().await;
+    let before = resident();
+    let mut deaf = Vec::new();
+    for _ in 0..STOPPED {
+        deaf.push(stopped(&node, &id).await);
+    }
+    let mut reading = JoinSet::new();
+    for _ in 0..READING {
+        let stream = get(&path(&id)).open(node.address).await;
+        reading.spawn(async move {
+            let mut stream = stream;
+            stream.events().await
+        });
+    }
+    node.until(|counters| counters.connections() == (STOPPED + READING) as u64).await;
+    speak(&node, &turn, EVENTS).await;
+    assert_eq!(node.send(&get("/livez")).await.status, 200);
+    let held = resident().saturating_sub(before);
+    assert!(held < STOPPED * HELD_EACH_MAX, "{} KiB for each stopped reader", held / STOPPED / 1_024);
+    node.finish(&turn, answered("over")).await;
+    let all = timeout(PATIENCE, reading.join_all()).await.expect("who reads gets everything");
+    for events in &all {
+        assert_eq!(numbers(events), (0..EVENTS).collect::<Vec<_>>());
+        assert_eq!(events.last().unwrap().name, "done");
+    }
+    node.until(|counters| counters.connections() == 0).await;
+    assert_eq!(node.counters.stalled(), STOPPED as u64);
+    for stream in deaf.into_iter().take(5) {
+        let (bytes, last) = left_over(stream).await;
+        assert!(bytes < HELD_EACH_MAX, "{bytes} bytes waited for one who did not read");
+        let (after, n) = last.expect("some events came before it stopped");
+        let rest = get(&path(&id)).header("Last-Event-ID", &after).open(node.address).await.events().await;
+        assert_eq!(numbers(&rest), (n + 1..EVENTS).collect::<Vec<_>>());
+        assert_eq!(rest.last().unwrap().name, "done");
+    }
+}
+
+#[tokio::test]
+async fn one_of_a_hundred_that_reads_byte_by_byte_is_dropped_and_the_others_are_not() {
+    let node = node(|config| config.write_stall_max = STALL).await;
+    let id = node.submit("x").await;
+    let turn = node.claim().await;
+    let slow = stopped(&node, &id).await;
+    let mut reading = JoinSet::new();
+    for _ in 0..99 {
+        let stream = get(&path(&id)).open(node.address).await;
+        reading.spawn(async move {
+            let mut stream = stream;
+            stream.events().await
+        });
+    }
+    let (mut read, _write) = slow.into_split();
+    let mut sipping = JoinSet::new();
+    sipping.spawn(async move {
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        let mut byte = [0];
+        while read.read(&mut byte).await.is_ok_and(|length| length > 0) {
+            beat.tick().await;
+        }
+    });
+    speak(&node, &turn, EVENTS / 5).await;
+    node.finish(&turn, answered("over")).await;
+    for events in timeout(PATIENCE, reading.join_all()).await.expect("the others get everything") {
+        assert_eq!(numbers(&events), (0..EVENTS / 5).collect::<Vec<_>>());
+    }
+    node.until(|counters| counters.stalled() == 1 && counters.connections() == 0).await;
+    sipping.abort_all();
+}

@@ -1,0 +1,122 @@
+//! The whole program where it meets the network: too few file descriptors,
+//! and what strangers manage to put into its log.
+
+use crate::support::{PATIENCE, Running, serve, turnwise};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// Files the server may have open: far fewer than the connections that come.
+const FILES: u32 = 64;
+const CROWD: usize = 200;
+
+fn address(server: &Running) -> String {
+    server.url().strip_prefix("http://").unwrap().to_owned()
+}
+
+/// Sends bytes and reads what comes until the end.
+async fn exchange(address: &str, bytes: &[u8]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(bytes).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A server whose log goes to a file.
+async fn logged(folder: &Path, mut command: Command, format: &str) -> Running {
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    command.args(["serve", "--json", "--data-dir", "data", "--port", "0"]);
+    command.env("TURNWISE_LOG_FORMAT", format).stderr(Stdio::from(log));
+    Running::start(&mut command).await
+}
+
+#[tokio::test]
+async fn too_few_descriptors_are_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_turnwise");
+    shell.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\""), program]);
+    shell.current_dir(folder.path()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    shell.env("LOG_LEVEL", "WARN").env("TURNWISE_HTTP_HEAD", "1");
+    let server = logged(folder.path(), shell, "text").await;
+    let address = address(&server);
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let recovered = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        // The last of the crowd waits for a descriptor that the first give back.
+        while !log().contains("cannot accept connections") {
+            look.tick().await;
+        }
+        while !exchange(&address, ask).await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")) {
+            look.tick().await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, recovered).await;
+    assert!(in_time.is_ok(), "served again once the crowd was told to go: {}", log());
+    assert!(log().contains("is lowered to what the limit of open files allows"), "{}", log());
+    drop(crowd);
+    assert_eq!(server.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn nobody_writes_a_line_of_the_log() {
+    for format in ["text", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = turnwise(folder.path());
+        command.env("LOG_LEVEL", "trace");
+        let server = logged(folder.path(), command, format).await;
+        let address = address(&server);
+        let hostile = [
+            "GET /livez?x=%0aFORGED%1b[31m HTTP/1.1\r\nUser-Agent: a\u{9b}31m\u{85}FORGED\r\nX-Request-Id: a\u{9b}b",
+            "GET /%0aFORGED%1b[2J HTTP/1.1\r\nX-Request-Id: \"FORGED\"",
+            "GET /livez HTTP/1.1\r\nUser-Agent: a\rFORGED",
+            "GET /livez HTTP/1.1\r\nUser-Agent: a\nFORGED",
+            "GET /livez HTTP/1.1\r\nUser-Agent: a\u{1b}[31mFORGED",
+            "GET /api/v1/queue/a%0aFORGED%1b[31m HTTP/1.1\r\nX-A: b",
+            "GET /api/v1/stream?user_id=%0aFORGED&message_id=%1b[31m HTTP/1.1\r\nLast-Event-ID: \u{9b}FORGED",
+            "GET /livez HTTP/1.1\r\nX-API-Key: a\u{9b}FORGED\r\nTraceparent: \u{9b}FORGED\r\nOrigin: \u{9b}FORGED",
+        ];
+        for head in hostile {
+            let request = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let answer = exchange(&address, request.as_bytes()).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 "), "{head:?}: {answer}");
+        }
+        let body = r#"{"user_id":"u\nFORGED","org_id":"o\u001b[31m","client_id":"\u009bFORGED","message":"\nFORGED"}"#;
+        let post = format!(
+            "POST /api/v1/message HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert!(exchange(&address, post.as_bytes()).await.unwrap().starts_with("HTTP/1.1 422 "));
+        assert_eq!(server.terminate().await, Some(0));
+        let log = String::from_utf8(std::fs::read(folder.path().join("log")).unwrap()).expect("UTF-8");
+        assert!(log.contains("refused or failed"), "the requests were logged: {log}");
+        for line in log.lines() {
+            assert!(!line.chars().any(char::is_control), "{format}: {line:?}");
+            assert!(!line.starts_with("FORGED"), "{format}: {line:?}");
+            assert!(format == "text" || serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lowered_limits_reach_the_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let env =
+        [("TURNWISE_HTTP_HEAD", "1"), ("TURNWISE_HTTP_KEEP_ALIVE", "1"), ("TURNWISE_CONNECTIONS_MAX", "16")];
+    let server = serve(folder.path(), 0, None, &env).await;
+    let address = address(&server);
+    let slow = exchange(&address, b"GET /livez HTTP/1.1\r\nHost: local").await.unwrap();
+    assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
+    let idle = exchange(&address, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert!(idle.starts_with("HTTP/1.1 200 "), "closed after a second without a further request: {idle}");
+    assert_eq!(server.terminate().await, Some(0));
+}
