@@ -3,6 +3,7 @@
 
 use crate::config::settings::{OTHER_ENV, SETTINGS};
 use crate::failure::{Exit, Failure};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -58,6 +59,11 @@ impl ServerProcess {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The same as an address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Its process id while it runs.

@@ -9,6 +9,7 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "send" => &["--user", "alice", "hello", "--url", url],
         "demo" => &["--duration", "1", "--seed", "1"],
         "bench turns" => &["--seconds", "1", "--clients", "4"],
+        "bench streams" => &["--count", "8", "--seconds", "1"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
         "agent mock" => &["--listen", "127.0.0.1:0"],
         "keys new" | "config check" | "config show" | "config reference" | "version" => &[],

@@ -1,6 +1,7 @@
 //! `turnwise bench turns`: what the server costs beside the agent alone, all
 //! measured in one run on this machine. Compare ratios, not absolute rates.
 //! `turnwise bench backlog`: the same server behind turns that wait.
+//! `turnwise bench streams` measures memory.
 
 mod backlog;
 mod commit;
@@ -8,6 +9,7 @@ mod fill;
 mod load;
 mod noting;
 mod stamp;
+mod streams;
 mod table;
 
 use super::{Context, Outcome, print, runtime};
@@ -48,6 +50,8 @@ pub(crate) enum BenchCommand {
     Turns(TurnsArgs),
     /// A backlog: memory, start, and what a new conversation feels of it
     Backlog(backlog::BacklogArgs),
+    /// Idle event streams: the memory each takes in the server
+    Streams(streams::StreamsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +70,9 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
         BenchCommand::Turns(arguments) => runtime.block_on(super::until_stopped(turns(context, arguments))),
         BenchCommand::Backlog(arguments) => {
             runtime.block_on(super::until_stopped(backlog::run(context, arguments)))
+        }
+        BenchCommand::Streams(arguments) => {
+            runtime.block_on(super::until_stopped(streams::streams(context, arguments)))
         }
     }
 }

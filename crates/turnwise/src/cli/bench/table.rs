@@ -14,6 +14,8 @@ pub(crate) enum Goal {
     Least(f64),
     /// Not more than half a millisecond and so many of what it is compared with.
     Added(f64),
+    /// Not more.
+    Most(f64),
 }
 
 /// One line.
@@ -56,6 +58,7 @@ impl Row {
         let of = self.of.map_or_else(|| self.unit.to_owned(), |of| format!("× {of}"));
         let (words, met) = match goal {
             Goal::Least(least) => (format!("at least {least} {of}"), judged >= least),
+            Goal::Most(most) => (format!("at most {most} {of}"), judged <= most),
             Goal::Added(most) => {
                 let rest = judged * (self.value - ADDED_MS) / self.value.max(1e-9);
                 (format!("at most {ADDED_MS} ms + {most} {of}"), rest <= most)
