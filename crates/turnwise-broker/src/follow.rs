@@ -3,7 +3,7 @@
 
 use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::error::BrokerError;
-use crate::limits::{EVENTS_PAGE, POSITION_PLACES_MAX};
+use crate::limits::{FOLLOWED_PAGE, POSITION_PLACES_MAX};
 use crate::local::{Appended, Listener, Signal};
 use crate::orgs::OrgScope;
 use crate::record::{Stored, TurnHeaders, kind_of, parse_terminal};
@@ -224,7 +224,7 @@ impl Follower {
     async fn read(&mut self) -> Result<bool, BrokerError> {
         let inner = &self.broker.0;
         let from = self.position.map_or(ReadFrom::Earliest, ReadFrom::After);
-        match inner.store.read(&self.topic, from, EVENTS_PAGE).await? {
+        match inner.store.read(&self.topic, from, FOLLOWED_PAGE).await? {
             Read::Gap { resume } => {
                 if self.position == Some(resume) {
                     return Ok(false);

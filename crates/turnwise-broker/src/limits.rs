@@ -10,6 +10,8 @@ pub(crate) const ORGS_MAX: usize = 100_000;
 pub(crate) const ORGS_ASKED_MAX: usize = 1_000;
 /// Events read from a reply topic at a time.
 pub(crate) const EVENTS_PAGE: u32 = 256;
+/// Events read ahead of a reader: what one that stops may hold. A page is bounded in bytes, too.
+pub(crate) const FOLLOWED_PAGE: u32 = 32;
 /// Queues listed at a time when the store is asked without a hint.
 pub(crate) const QUEUES_PAGE: u32 = 1_000;
 /// Ended turns whose clients may be waiting are remembered for this many submissions.
