@@ -72,7 +72,8 @@ impl Node {
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway = Gateway::new(broker, gateway_config(config, loopback, agent));
         if let Some(file) = &config.file {
-            let (reload, shutdown) = (Reload::prepare(file.clone(), gateway.keys())?, node.drain.closing());
+            let (reload, shutdown) =
+                (Reload::prepare(file.clone(), gateway.keys(), loopback)?, node.drain.closing());
             node.start_serving(async move { reload.run(shutdown).await }).await;
         }
         let drain = node.drain.clone();

@@ -20,6 +20,8 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub(crate) struct Reload {
     file: PathBuf,
     ring: KeyRing,
+    /// Nobody but this machine reaches the port.
+    loopback: bool,
     hangup: Signal,
     /// What was last applied or refused.
     settled: Option<Vec<u8>>,
@@ -32,10 +34,10 @@ impl Reload {
     ///
     /// # Errors
     /// When the signal cannot be caught.
-    pub(crate) fn prepare(file: PathBuf, ring: KeyRing) -> std::io::Result<Reload> {
+    pub(crate) fn prepare(file: PathBuf, ring: KeyRing, loopback: bool) -> std::io::Result<Reload> {
         let hangup = signal(SignalKind::hangup())?;
         // What the server started with may be older than the file is now, so nothing is settled yet.
-        Ok(Reload { file, ring, hangup, settled: None, seen: None })
+        Ok(Reload { file, ring, loopback, hangup, settled: None, seen: None })
     }
 
     /// Looks until the shutdown.
@@ -59,7 +61,12 @@ impl Reload {
     }
 
     fn apply(&self) {
-        let keys = match config::keys::read_again(&self.file, &environment()) {
+        let read = config::keys::read_again(&self.file, &environment());
+        let checked = read.and_then(|keys| match self.loopback {
+            true => Ok(keys),
+            false => config::keys::check_for_others(&keys).map(|()| keys),
+        });
+        let keys = match checked {
             Ok(keys) => keys,
             Err(error) => {
                 tracing::error!(

@@ -133,17 +133,8 @@ async fn listen(config: &Config) -> Result<TcpListener, Failure> {
             config.host
         );
     }
-    if !node::is_loopback(&addresses) && config.keys.iter().any(|key| key.weak) {
-        return Err(Failure::new(
-            Exit::Usage,
-            "refused to listen with a key that can be guessed",
-            format!(
-                "{} can be reached from other machines, and BROKER_API_KEY has fewer than {} bytes",
-                config.host,
-                config::OPEN_KEY_BYTES_MIN
-            ),
-        )
-        .hint("take the key that `turnwise keys new` prints, or listen on 127.0.0.1"));
+    if !node::is_loopback(&addresses) {
+        config::keys::check_for_others(&config.keys)?;
     }
     let last = match config.port_is_set {
         true => config.port,

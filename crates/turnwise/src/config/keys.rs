@@ -37,6 +37,23 @@ pub(crate) fn read_again(file: &Path, env: &BTreeMap<String, String>) -> Result<
     from_layers(&Layers::load(Some(file), env, &[])?)
 }
 
+/// Refuses keys that can be guessed where others reach the port.
+///
+/// # Errors
+/// Names the setting and the sentence that fixes it.
+pub(crate) fn check_for_others(keys: &[Key]) -> Result<(), ConfigError> {
+    if !keys.iter().any(|key| key.weak) {
+        return Ok(());
+    }
+    Err(ConfigError {
+        detail: format!(
+            "BROKER_API_KEY has fewer than {OPEN_KEY_BYTES_MIN} bytes and can be guessed, \
+             and the port can be reached from other machines"
+        ),
+        hint: "take the key that `turnwise keys new` prints, or listen on 127.0.0.1".into(),
+    })
+}
+
 pub(super) fn from_layers(layers: &Layers) -> Result<Vec<Key>, ConfigError> {
     let mut keys: Vec<Key> = Vec::new();
     let (text, _) = layers.get(BROKER_KEY);
@@ -129,6 +146,14 @@ mod tests {
         assert_eq!((broker.scopes.as_slice(), broker.weak), (&[Scope::Admin][..], true));
         assert_eq!((own.sha256, own.scopes.as_slice()), ([0xab; 32], &[Scope::Metrics][..]));
         assert_eq!((own.orgs.as_slice(), own.weak), (&["o".to_owned()][..], false));
+    }
+
+    #[test]
+    fn a_short_key_is_not_for_a_port_that_others_reach() {
+        let own = format!("sha256 = '{SHA}'");
+        assert!(check_for_others(&read(&own, "fifteen-letters").unwrap()).is_err());
+        assert!(check_for_others(&read(&own, "sixteen-letters!").unwrap()).is_ok());
+        assert!(check_for_others(&read(&own, "").unwrap()).is_ok());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) const RATE: RangeInclusive<u64> = 0..=1_000_000;
 /// Every key is compared with what a request shows.
 pub(super) const KEYS_MAX: usize = 1_000;
 /// A key that was chosen by hand is at least as long when others can reach the port.
-pub(crate) const OPEN_KEY_BYTES_MIN: usize = 16;
+pub(super) const OPEN_KEY_BYTES_MIN: usize = 16;
 
 /// The shortest time that is one: clocks here count milliseconds.
 const MOMENT: Duration = Duration::from_millis(1);

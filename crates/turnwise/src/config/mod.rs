@@ -10,7 +10,6 @@ mod show;
 
 pub(crate) use keys::Key;
 pub(crate) use layers::{ConfigError, Source};
-pub(crate) use limits::OPEN_KEY_BYTES_MIN;
 pub(crate) use show::{env_example, reference, rows};
 
 use http::HttpLimits;
