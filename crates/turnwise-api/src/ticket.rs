@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use utoipa::ToSchema;
 
 /// What `POST /api/v1/tickets` is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest<'a> {
     /// The stream it is to open.
@@ -13,19 +14,21 @@ pub struct TicketRequest<'a> {
 }
 
 /// One stream.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketStream<'a> {
     /// Whose turn it is.
     #[serde(borrow)]
+    #[schema(value_type = String)]
     pub user_id: Cow<'a, str>,
     /// The turn.
     #[serde(borrow)]
+    #[schema(value_type = String)]
     pub message_id: Cow<'a, str>,
 }
 
 /// A ticket.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TicketAnswer<'a> {
     /// To be sent as `?ticket=` to the stream. It is shown this once.
     pub ticket: &'a str,

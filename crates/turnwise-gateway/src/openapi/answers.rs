@@ -35,7 +35,7 @@ const ANY: [Code; 8] = [
     Code::HttpVersionUnsupported,
 ];
 /// What a request may get where a key is asked for.
-const KEYED: [Code; 3] = [Code::MissingKey, Code::InvalidKey, Code::ScopeMissing];
+const KEYED: [Code; 4] = [Code::MissingKey, Code::InvalidKey, Code::ScopeMissing, Code::RateLimited];
 
 /// Every code an operation may answer.
 pub(super) fn codes(operation: &Operation, access: Access) -> impl Iterator<Item = Code> {
@@ -47,7 +47,7 @@ pub(super) fn codes(operation: &Operation, access: Access) -> impl Iterator<Item
 pub(super) fn of(operation: &Operation, access: Access) -> Value {
     let mut responses = Map::new();
     for success in operation.successes {
-        responses.insert(success.status.to_string(), success_answer(success));
+        responses.insert(success.status.to_string(), success_answer(success, access));
     }
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes(operation, access) {
@@ -64,9 +64,13 @@ pub(super) fn of(operation: &Operation, access: Access) -> Value {
     Value::Object(responses)
 }
 
-fn success_answer(success: &Success) -> Value {
-    let mut answer =
-        json!({ "description": success.description, "headers": header_references(success.headers) });
+/// The headers of an answer that counts against a rate.
+const RATED: [&str; 2] = ["RateLimit", "RateLimit-Policy"];
+
+fn success_answer(success: &Success, access: Access) -> Value {
+    let rated: &[&str] = if access == Access::Open { &[] } else { &RATED };
+    let headers = [success.headers, rated].concat();
+    let mut answer = json!({ "description": success.description, "headers": header_references(&headers) });
     let Some(fields) = answer.as_object_mut() else { return answer };
     if !success.media.is_empty() {
         let mut content = json!({ "schema": reference(success.schema) });
@@ -114,7 +118,10 @@ fn problem_answer(status: Option<u16>, codes: &[Code]) -> Value {
     if codes.contains(&Code::MissingKey) {
         headers.push("WWW-Authenticate");
     }
-    if codes.iter().any(|code| code.retry_after().is_some()) {
+    if codes.contains(&Code::RateLimited) {
+        headers.extend(RATED);
+    }
+    if codes.iter().any(|code| *code == Code::RateLimited || code.retry_after().is_some()) {
         headers.push("Retry-After");
     }
     json!({
@@ -161,6 +168,11 @@ pub(super) fn headers() -> Value {
             "description": "Seconds after which the same request may succeed. Not there when waiting does not help.",
             "schema": { "type": "integer", "minimum": 0 }, "example": 5,
         },
+        "RateLimit": text(
+            "What is left of each rate, and in how many seconds all of it is there again. Only where rates are set.",
+            "\"key\";r=3;t=1",
+        ),
+        "RateLimit-Policy": text("The rates: so many requests in so many seconds.", "\"key\";q=4;w=2"),
         "WWW-Authenticate": text("How to send a key.", "ApiKey header=\"X-API-Key\", Bearer"),
         "Preference-Applied": text("Which preference was heeded (RFC 7240).", "respond-async"),
         "Cache-Control": text("Answers are private and soon old.", "no-store"),

@@ -146,7 +146,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             after which the stream ends. Any number of readers, live or later. A reader that comes back with the id \
             of the last event gets 204, which makes an EventSource stop. While nothing happens a comment is sent \
             every 15 seconds. `x-turnwise-events` lists the events.",
-        parameters: &["UserId", "StreamMessageId", "After", "LastEventId"],
+        parameters: &["UserId", "StreamMessageId", "After", "LastEventId", "Ticket"],
         body: None,
         successes: &[
             Success {
@@ -168,7 +168,45 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 links: &[],
             },
         ],
-        codes: &[Code::NotFound, Code::InvalidContent, Code::OutcomeUnknown, Code::StoreUnavailable],
+        codes: &[
+            Code::InvalidTicket,
+            Code::NotFound,
+            Code::InvalidContent,
+            Code::OutcomeUnknown,
+            Code::StoreUnavailable,
+        ],
+    },
+    Operation {
+        id: "issueTicket",
+        method: "post",
+        path: "/api/v1/tickets",
+        tag: CONVERSATIONS,
+        summary: "Let a page read one stream",
+        description: "A ticket stands in the address in place of a key, for an EventSource, which cannot set \
+            headers. It opens one stream, is first used soon, and is then good for reconnects until the stream's end \
+            was seen or its time is over.",
+        parameters: &[],
+        body: Some(Body { schema: "TicketRequest", examples: schemas::ticket_request_examples }),
+        successes: &[Success {
+            status: 201,
+            description: "The ticket; it is shown this once.",
+            media: "application/json",
+            schema: "TicketAnswer",
+            headers: &[],
+            examples: schemas::ticket_examples,
+            links: &[],
+        }],
+        codes: &[
+            Code::NotJson,
+            Code::NotFound,
+            Code::RequestTimeout,
+            Code::BodyTooLarge,
+            Code::UnsupportedMediaType,
+            Code::InvalidContent,
+            Code::OutcomeUnknown,
+            Code::StoreUnavailable,
+            Code::Overloaded,
+        ],
     },
     Operation {
         id: "showQueue",

@@ -21,6 +21,10 @@ pub(super) fn all() -> Value {
         "StreamMessageId": query("message_id", true, "The turn's id.", &json!({ "type": "string", "minLength": 1 }), turn_example),
         "OrgId": query("org_id", false, "Only this organisation; empty is the same as none.", &org, "acme"),
         "After": query("after", false, "Begin after this event. `Last-Event-ID` wins over it.", &place, "1-4"),
+        "Ticket": query(
+            "ticket", false, "From `POST /api/v1/tickets`; in place of a key, for pages that cannot set headers.",
+            &json!({ "type": "string" }), "",
+        ),
         "Verbose": query("verbose", false, "Name the parts.", &json!({ "type": "string" }), ""),
         "LastEventId": header("Last-Event-ID", "Begin after this event. An EventSource sends it by itself.", &place, "1-4"),
         "Prefer": header(
@@ -31,7 +35,7 @@ pub(super) fn all() -> Value {
         ),
         "IdempotencyKey": header(
             "Idempotency-Key",
-            "Makes a repeat harmless; the same as `client_message_id`, which wins over it.",
+            "Makes a repeat harmless; the same as `client_message_id`, and equal to it if both are there.",
             &json!({ "type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$" }),
             "6f1d3c2e",
         ),

@@ -1,11 +1,12 @@
 //! The shapes, as `turnwise-api` derives them, and examples made of them.
 
+use crate::limits::{TICKET_FIRST_USE_MAX, TICKET_LIFETIME};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use turnwise_api::{
     ChatType, Code, FieldError, Health, HealthStatus, MessageAnswer, MessageFields, MessageStatus,
-    MessageType, ProblemForm, QueueAnswer, QueueConversation, Readiness, Rfc3339, StreamError, TurnAnswer,
-    TurnFailure,
+    MessageType, ProblemForm, QueueAnswer, QueueConversation, Readiness, Rfc3339, StreamError, TicketAnswer,
+    TicketRequest, TicketStream, TurnAnswer, TurnFailure,
 };
 use utoipa::ToSchema;
 
@@ -39,6 +40,9 @@ pub(super) fn all() -> Value {
     add::<QueueConversation<'_>>(&mut all);
     add::<Readiness>(&mut all);
     add::<StreamError<'_>>(&mut all);
+    add::<TicketAnswer<'_>>(&mut all);
+    add::<TicketRequest<'_>>(&mut all);
+    add::<TicketStream<'_>>(&mut all);
     add::<TurnAnswer<'_>>(&mut all);
     add::<TurnFailure<'_>>(&mut all);
     all.insert("StreamEvent".to_owned(), json!({
@@ -286,6 +290,19 @@ pub(super) fn stream_examples() -> Value {
          id: 1-3\nevent: done\ndata: {{\"message_id\":\"{TURN}\"}}\n\n"
     );
     examples(&[("answered", text.into())])
+}
+
+pub(super) fn ticket_request_examples() -> Value {
+    examples(&[("stream", json!({ "stream": { "user_id": "alice", "message_id": TURN } }))])
+}
+
+pub(super) fn ticket_examples() -> Value {
+    let ticket = TicketAnswer {
+        ticket: "tkt_0000000000000000000000000000000000000000000",
+        first_use_seconds: TICKET_FIRST_USE_MAX.as_secs(),
+        lifetime_seconds: TICKET_LIFETIME.as_secs(),
+    };
+    examples(&[("ticket", value(&ticket))])
 }
 
 pub(super) fn health_examples() -> Value {
