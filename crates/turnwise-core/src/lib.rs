@@ -16,7 +16,8 @@ pub mod topic;
 pub use error::{ItemResult, Result, StoreError};
 pub use lease::{Claim, Delivery, Extended, LeaseToken, Outcome, Receipt, Settled, Settlement};
 pub use message::{
-    Dedup, Effect, Enqueued, Headers, MessageId, MessageInfo, NewMessage, OrderingKey, Priority, Stage,
+    Dedup, ENDED_HEADER, Effect, Enqueued, Headers, MessageId, MessageInfo, NewMessage, OrderingKey,
+    Priority, Stage,
 };
 pub use name::{Kind, Name, NameError, QueueName, TopicName};
 pub use store::{Depth, LaneStatus, QueueStore, Removed, StopRequested, Store, TopicStore};

@@ -9,6 +9,8 @@ pub const BATCH_ITEMS_MAX: usize = 1_000;
 pub const PAYLOAD_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Bytes of all headers of one message.
 pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
+/// What of that is left free in the messages of `at_end`, for the header that names the ended message.
+pub const ENDED_HEADER_BYTES: usize = 64;
 /// Bytes of an ordering key.
 pub const KEY_BYTES_MAX: usize = 2_048;
 /// Bytes of a dedup key.

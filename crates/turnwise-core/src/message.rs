@@ -97,6 +97,10 @@ impl Default for Priority {
 /// Names and values that travel with a message; the store never reads them.
 pub type Headers = Vec<(String, String)>;
 
+/// The header that the store puts on the messages of [`NewMessage::at_end`] when it ends a message: that
+/// message's id, which was not known when they were written. On disk: never change it.
+pub const ENDED_HEADER: &str = "turnwise-ended";
+
 /// Makes an enqueue or append idempotent (clauses Q11, T4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedup {
@@ -131,7 +135,8 @@ pub struct NewMessage {
     pub dedup: Option<Dedup>,
     /// Refused when its lane already holds this many.
     pub lane_max: Option<u32>,
-    /// Applied once if the store itself ends the message: attempts used up, or expired.
+    /// Applied once if the store itself ends the message: attempts used up, or expired. The messages among them
+    /// get the header [`ENDED_HEADER`].
     pub at_end: Vec<Effect>,
     /// Unguessable part of the id.
     pub nonce: u64,

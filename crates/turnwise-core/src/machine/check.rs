@@ -4,8 +4,8 @@ use crate::error::{Result, StoreError};
 use crate::lease::{Claim, Outcome, Settlement};
 use crate::limits::{
     AT_END_EFFECTS_MAX, ATTEMPTS_MAX, BATCH_ITEMS_MAX, CLAIM_LIMIT_MAX, DEDUP_KEY_BYTES_MAX,
-    DEDUP_WINDOW_MAX, EFFECTS_MAX, EVENT_TYPE_BYTES_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX, LEASE_MAX,
-    PAYLOAD_BYTES_MAX, PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
+    DEDUP_WINDOW_MAX, EFFECTS_MAX, ENDED_HEADER_BYTES, EVENT_TYPE_BYTES_MAX, HEADERS_BYTES_MAX,
+    KEY_BYTES_MAX, LEASE_MAX, PAYLOAD_BYTES_MAX, PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
 };
 use crate::message::{Dedup, Effect, NewMessage};
 use crate::topic::NewEvent;
@@ -52,8 +52,7 @@ pub(super) fn event(event: &NewEvent) -> Result<()> {
 
 pub(super) fn message(message: &NewMessage) -> Result<()> {
     limit("the payload", message.payload.len(), PAYLOAD_BYTES_MAX)?;
-    let headers = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    limit("the headers", headers, HEADERS_BYTES_MAX)?;
+    limit("the headers", headers_bytes(message), HEADERS_BYTES_MAX)?;
     limit("the ordering key's length", message.key.as_ref().map_or(0, |key| key.0.len()), KEY_BYTES_MAX)?;
     limit("the priority", message.priority.0.into(), PRIORITY_MAX.into())?;
     limit("max_attempts", message.max_attempts as usize, ATTEMPTS_MAX as usize)?;
@@ -62,7 +61,20 @@ pub(super) fn message(message: &NewMessage) -> Result<()> {
     }
     limit("the number of at_end effects", message.at_end.len(), AT_END_EFFECTS_MAX)?;
     dedup(message.dedup.as_ref())?;
-    message.at_end.iter().try_for_each(effect)
+    message.at_end.iter().try_for_each(at_end)
+}
+
+fn headers_bytes(message: &NewMessage) -> usize {
+    message.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+/// Leaves room for the header that the store adds.
+fn at_end(last: &Effect) -> Result<()> {
+    if let Effect::Enqueue(message) = last {
+        let room = HEADERS_BYTES_MAX - ENDED_HEADER_BYTES;
+        limit("the headers of a message in at_end", headers_bytes(message), room)?;
+    }
+    effect(last)
 }
 
 fn effect(effect: &Effect) -> Result<()> {

@@ -38,6 +38,8 @@ mutants! {
     LifoRetry,
     /// Nothing is published when the store ends a message.
     AtEndForgotten,
+    /// A message that the store puts when it ends another does not name it.
+    EndedUnnamed,
     /// Dedup keys live in memory only.
     DedupNotPersisted,
     /// A settle is answered before its commit.

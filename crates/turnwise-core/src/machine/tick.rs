@@ -3,10 +3,10 @@
 
 use super::Machine;
 use super::mutants::{Mutant, is_on};
-use super::rows::{Bodies, Table};
+use super::rows::{Bodies, StoredMessage, Table};
 use crate::error::Result;
 use crate::limits::TICK_ITEMS_MAX;
-use crate::message::{MessageId, OrderingKey, Stage};
+use crate::message::{ENDED_HEADER, Effect, MessageId, OrderingKey, Stage};
 use crate::name::QueueName;
 use crate::time::Timestamp;
 
@@ -116,7 +116,7 @@ impl Machine {
 
     /// The store ends a message whose time is over.
     pub(super) fn expire(&mut self, now: Timestamp, seq: u64, bodies: &dyn Bodies) -> Result<()> {
-        let at_end = self.body(bodies, seq)?.at_end.clone();
+        let at_end = last_words(self.body(bodies, seq)?.as_ref());
         if let Some(queue) = self.forget(seq) {
             queue.depth.expired += 1;
         }
@@ -134,7 +134,7 @@ impl Machine {
         reason: String,
         bodies: &dyn Bodies,
     ) -> Result<()> {
-        let at_end = self.body(bodies, seq)?.at_end.clone();
+        let at_end = last_words(self.body(bodies, seq)?.as_ref());
         self.bury(seq, reason);
         if !is_on(Mutant::AtEndForgotten) {
             self.apply(now, at_end, bodies)?;
@@ -274,4 +274,17 @@ impl Machine {
         self.refresh_head(&entry.queue, entry.key.as_ref());
         self.queues.get_mut(&entry.queue)
     }
+}
+
+/// The `at_end` effects of a message, its messages with the header that names it.
+fn last_words(ended: &StoredMessage) -> Vec<Effect> {
+    let mut effects = ended.at_end.clone();
+    for effect in &mut effects {
+        if let Effect::Enqueue(message) = effect
+            && !is_on(Mutant::EndedUnnamed)
+        {
+            message.headers.push((ENDED_HEADER.to_owned(), ended.id.to_string()));
+        }
+    }
+    effects
 }

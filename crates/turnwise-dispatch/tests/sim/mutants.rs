@@ -12,10 +12,10 @@ const SEEDS: u64 = 12;
 /// subscription, nobody redrives it, its answers are shorter than a page, and
 /// its attempts are counted by the broker.
 /// A cancel looks before it removes, and seldom finds that the turn failed in
-/// between. The last four change when something happens or how a turn ends, and the
+/// between. The last five change when something happens or how a turn ends, and the
 /// simulation judges neither: no turn gets old enough to expire in it, and a
 /// stop may always come too late. The suite of the store finds all of them.
-const OUT_OF_REACH: [Mutant; 12] = [
+const OUT_OF_REACH: [Mutant; 13] = [
     Mutant::PriorityIgnored,
     Mutant::AttemptsIgnored,
     Mutant::RedriveKeepsAttempts,
@@ -25,6 +25,7 @@ const OUT_OF_REACH: [Mutant; 12] = [
     Mutant::DueJumpsQueue,
     Mutant::ExpiredLeased,
     Mutant::AtEndForgotten,
+    Mutant::EndedUnnamed,
     Mutant::DelayIgnored,
     Mutant::ReleaseCounts,
     Mutant::StopLost,

@@ -5,8 +5,8 @@ use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, 
 use crate::{hold, same};
 use std::time::Duration;
 use turnwise_core::limits::{
-    ATTEMPTS_MAX, BATCH_ITEMS_MAX, CLAIM_LIMIT_MAX, EFFECTS_MAX, HEADERS_BYTES_MAX, KEY_BYTES_MAX, LEASE_MAX,
-    PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
+    ATTEMPTS_MAX, BATCH_ITEMS_MAX, CLAIM_LIMIT_MAX, EFFECTS_MAX, ENDED_HEADER_BYTES, HEADERS_BYTES_MAX,
+    KEY_BYTES_MAX, LEASE_MAX, PRIORITY_MAX, REASON_BYTES_MAX, RETRY_DELAY_MAX,
 };
 use turnwise_core::{
     Claim, Dedup, Enqueued, NewMessage, OrderingKey, Outcome, Priority, QueueName, Removed, Settled,
@@ -185,6 +185,16 @@ fn malformed(jobs: &QueueName) -> Vec<(&'static str, NewMessage)> {
         ("headers", NewMessage { headers: vec![("h".into(), long(HEADERS_BYTES_MAX))], ..good() }),
         ("dedup key", NewMessage { dedup: Some(dedup(long(2_049), secs(1))), ..good() }),
         ("window", NewMessage { dedup: Some(dedup(long(1), secs(31 * 86_400))), ..good() }),
+        (
+            "no room for the header of at_end",
+            NewMessage {
+                at_end: vec![turnwise_core::Effect::Enqueue(NewMessage {
+                    headers: vec![("h".into(), long(HEADERS_BYTES_MAX - ENDED_HEADER_BYTES))],
+                    ..good()
+                })],
+                ..good()
+            },
+        ),
         ("at_end", NewMessage { at_end: (0..9).map(|_| publish(&topic("t"), "x")).collect(), ..good() }),
     ]
 }

@@ -3,7 +3,7 @@
 use crate::harness::Harness;
 use crate::same;
 use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, secs, text, texts, topic};
-use turnwise_core::{Effect, NewMessage, Outcome, Removed, Settled, Settlement};
+use turnwise_core::{ENDED_HEADER, Effect, NewMessage, Outcome, Removed, Settled, Settlement};
 
 fn ending(queue: &turnwise_core::QueueName, key: &str, name: &str) -> NewMessage {
     let at_end = vec![
@@ -49,20 +49,20 @@ async fn end_effects(harness: &dyn Harness) -> Verdict {
     let mut trial = Trial::new(harness).await;
     let (jobs, ends, clock) = (queue("jobs"), topic("ends"), harness.clock());
     // The store ends these three: lapse, retry at the last attempt, expiry.
-    trial.put_message(ending(&jobs, "", "lapse")).await?;
+    let lapsed = trial.put_message(ending(&jobs, "", "lapse")).await?;
     trial.expect(&jobs, "lapse").await?;
     trial.crash().await;
     clock.advance(LEASE);
     trial.expect_none(&jobs, "a lapse at the last attempt").await?;
     trial.sweep().await?;
     same!(trial.notes(&ends).await?, ["lapse"], "after a lapse");
-    trial.put_message(ending(&jobs, "", "retry")).await?;
+    let retried = trial.put_message(ending(&jobs, "", "retry")).await?;
     let delivery = trial.expect(&jobs, "retry").await?;
     trial.settle(&delivery, retry(secs(1), "failed")).await?;
     same!(trial.notes(&ends).await?, ["lapse", "retry"], "after the last retry");
     let mut short = ending(&jobs, "k", "expiry");
     short.expires_at = Some(clock.now().after(secs(5)));
-    trial.put_message(short).await?;
+    let expired = trial.put_message(short).await?;
     clock.advance(secs(5));
     trial.crash().await;
     trial.sweep().await?;
@@ -88,9 +88,16 @@ async fn end_effects(harness: &dyn Harness) -> Verdict {
     trial.crash().await;
     trial.sweep().await?;
     same!(trial.notes(&ends).await?, ["lapse", "retry", "expiry", "removed"], "no more than that");
-    let mut ended = texts(&trial.claim(&queue("ended"), PAGE).await?);
+    let put = trial.claim(&queue("ended"), PAGE).await?;
+    let mut ended = texts(&put);
     ended.sort();
     same!(ended, ["expiry", "lapse", "retry"], "messages put by the store's endings");
+    for delivery in &put {
+        let of = [("lapse", lapsed), ("retry", retried), ("expiry", expired)];
+        let of = of.into_iter().find(|(name, _)| delivery.payload == *name).map(|(_, id)| id.to_string());
+        let named = delivery.headers.iter().find(|(name, _)| name == ENDED_HEADER);
+        same!(named.map(|(_, id)| id), of.as_ref(), "which message the store ended");
+    }
     let dead = trial.list(&jobs, turnwise_core::Stage::Dead).await?;
     let names: Vec<_> = dead.iter().map(|info| text(&info.payload)).collect();
     same!(names, ["lapse", "retry", "dead"], "dead letters");

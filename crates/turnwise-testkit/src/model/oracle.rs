@@ -8,8 +8,8 @@ use crate::{Broken, hold, same};
 use std::rc::Rc;
 use std::time::Duration;
 use turnwise_core::{
-    Effect, Enqueued, Epoch, Extended, LeaseToken, MessageId, NewMessage, OrderingKey, Outcome, QueueName,
-    Receipt, Removed, Settled, Settlement, Stage, StopRequested, Timestamp,
+    ENDED_HEADER, Effect, Enqueued, Epoch, Extended, LeaseToken, MessageId, NewMessage, OrderingKey, Outcome,
+    QueueName, Receipt, Removed, Settled, Settlement, Stage, StopRequested, Timestamp,
 };
 
 /// One message as the oracle sees it.
@@ -239,9 +239,10 @@ impl Oracle {
     }
 
     fn expire(&mut self, now: Timestamp, at: Index) {
+        let id = self.messages.get(at).and_then(|known| known.id);
         if let Some(sent) = self.end(at) {
             self.total(&sent.queue).expired += 1;
-            self.apply(now, &sent.at_end, false);
+            self.apply(now, &last_words(&sent.at_end, id), false);
         }
     }
 
@@ -250,10 +251,10 @@ impl Oracle {
         (known.stage, known.lease, known.delay, known.kept_delay) = (Some(Stage::Dead), None, None, None);
         known.stop = false;
         known.attempts_after_crash = (known.attempt, known.attempt);
-        let sent = Rc::clone(&known.sent);
+        let (sent, id) = (Rc::clone(&known.sent), known.id);
         if by_store {
             self.reached.dead += 1;
-            self.apply(now, &sent.at_end, false);
+            self.apply(now, &last_words(&sent.at_end, id), false);
         }
     }
 
@@ -502,4 +503,17 @@ impl Oracle {
         self.last_token = self.last_token.max(seen.0);
         self.last_seq = self.last_seq.max(seen.1);
     }
+}
+
+/// Q12: the messages that the store puts name the one it ended.
+fn last_words(at_end: &[Effect], ended: Option<MessageId>) -> Vec<Effect> {
+    let named = |effect: &Effect| match (effect, ended) {
+        (Effect::Enqueue(message), Some(id)) => {
+            let mut message = message.clone();
+            message.headers.push((ENDED_HEADER.to_owned(), id.to_string()));
+            Effect::Enqueue(message)
+        }
+        (other, _) => other.clone(),
+    };
+    at_end.iter().map(named).collect()
 }
