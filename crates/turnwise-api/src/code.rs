@@ -32,6 +32,10 @@ pub enum Code {
     RequestTimeout,
     /// The turn has ended already.
     TurnOver,
+    /// The turn has not failed, so there is nothing to redrive.
+    NotFailed,
+    /// The callback is being delivered.
+    CallbackInProgress,
     /// The turn was cancelled while the request waited.
     Cancelled,
     /// The turn ran out of time, or is no longer kept.
@@ -48,7 +52,7 @@ pub enum Code {
     UnsupportedMediaType,
     /// The content breaks a rule.
     InvalidContent,
-    /// Answers cannot be posted to a URL yet.
+    /// The server has nothing to sign callbacks with.
     CallbacksUnsupported,
     /// An idempotency key came again with other content.
     IdempotencyConflict,
@@ -106,7 +110,7 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 39] = [
+    pub const ALL: [Code; 41] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
@@ -121,6 +125,8 @@ impl Code {
         Code::MethodNotAllowed,
         Code::RequestTimeout,
         Code::TurnOver,
+        Code::CallbackInProgress,
+        Code::NotFailed,
         Code::Cancelled,
         Code::Expired,
         Code::BodyTooLarge,
@@ -165,6 +171,8 @@ impl Code {
             Code::MethodNotAllowed => facts("method_not_allowed", 405, "The route does not have this method", "The header Allow lists the methods."),
             Code::RequestTimeout => again(facts("request_timeout", 408, "The request did not arrive in time", "Send head and body without pauses."), None),
             Code::TurnOver => facts("turn_over", 409, "The turn has ended", "There is nothing left to cancel; read its outcome with GET."),
+            Code::NotFailed => facts("not_failed", 409, "The turn has not failed", "Send a new message instead; a turn that expired unanswered is sent again as a new message, too."),
+            Code::CallbackInProgress => facts("callback_in_progress", 409, "The callback is being delivered", "Ask for it again in a few seconds."),
             Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
             Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
             Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),
@@ -173,7 +181,7 @@ impl Code {
             Code::HttpVersionUnsupported => facts("http_version_unsupported", 505, "This version of HTTP is not spoken here", "Use HTTP/1.1; a proxy in front may speak others."),
             Code::UnsupportedMediaType => facts("unsupported_media_type", 415, "The body is not announced as JSON", "Send the header Content-Type: application/json."),
             Code::InvalidContent => facts("invalid_content", 422, "The content breaks a rule", "Mend what errors[] names and send it again."),
-            Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not available", "Leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),
+            Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not configured", "Set TURNWISE_CALLBACKS_SECRET on the server; or leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),
             Code::IdempotencyConflict => facts("idempotency_conflict", 422, "The id was used with other content", "Use a new client_message_id or Idempotency-Key for a new message."),
             Code::QueueDepthExceeded => again(facts("queue_depth_exceeded", 429, "The conversation has too many waiting turns", "Wait until some are answered."), Some(5)),
             Code::RateLimited => again(facts("rate_limited", 429, "Too many requests", "Nothing was stored; repeat after Retry-After seconds. The headers RateLimit and RateLimit-Policy tell how much is left."), Some(1)),

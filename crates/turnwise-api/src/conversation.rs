@@ -1,5 +1,6 @@
 //! What can be read about turns and queues.
 
+use crate::callback::TurnCallback;
 use crate::message::MessageStatus;
 use crate::time::Rfc3339;
 use serde::Serialize;
@@ -69,6 +70,12 @@ pub struct TurnAnswer<'a> {
     /// What came before it failed or was cancelled.
     #[schema(required = true)]
     pub partial: Option<&'a str>,
+    /// What becomes of its callback, if it has one.
+    #[schema(required = true)]
+    pub callback: Option<TurnCallback>,
+    /// The failed turn whose message it is.
+    #[schema(required = true)]
+    pub redrive_of: Option<String>,
 }
 
 /// The answer of `GET /api/v1/queue/{user_id}`.

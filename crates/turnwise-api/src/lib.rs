@@ -2,6 +2,7 @@
 //! the workspace; internal types never appear here.
 
 pub mod agent;
+pub mod callback;
 pub mod code;
 pub mod conversation;
 pub mod health;
@@ -13,6 +14,10 @@ pub mod ticket;
 pub mod time;
 
 pub use agent::{ChatAnswer, ChatRequest};
+pub use callback::{
+    CallbackAnswer, CallbackBody, CallbackList, CallbackPhase, CallbackStatus, RedriveAnswer, RedriveRequest,
+    TurnCallback,
+};
 pub use code::Code;
 pub use conversation::{QueueAnswer, QueueConversation, StreamError, TurnAnswer, TurnFailure};
 pub use health::{Health, HealthStatus, Readiness};

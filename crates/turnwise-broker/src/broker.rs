@@ -28,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) local: Local,
     pub(crate) running: Running,
     pub(crate) ring: Ring,
+    pub(crate) callback_ring: Ring,
     pub(crate) counters: Counters,
     pub(crate) groups: Groups,
 }
@@ -44,7 +45,8 @@ impl Broker {
         clock: Clock,
     ) -> Result<Broker, StoreError> {
         let orgs = Orgs::load(store.as_ref()).await?;
-        let ring = Ring::new(store.wakeups());
+        let ring = Ring::new(Kind::Turns, store.wakeups());
+        let callback_ring = Ring::new(Kind::Callbacks, store.wakeups());
         Ok(Broker(Arc::new(Inner {
             started_at: clock(),
             store,
@@ -55,6 +57,7 @@ impl Broker {
             local: Local::default(),
             running: Running::default(),
             ring,
+            callback_ring,
             counters: Counters::default(),
             groups: Groups::default(),
         })))

@@ -1,6 +1,7 @@
 //! Taking a turn back.
 
 use crate::broker::{Broker, reply_topic_of};
+use crate::callback;
 use crate::error::BrokerError;
 use crate::limits::CANCEL_TRIES_MAX;
 use crate::orgs::OrgScope;
@@ -69,7 +70,7 @@ impl Broker {
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
         let record = TerminalRecord {
             id: Some(info.id.to_string()),
-            user: headers.user,
+            user: headers.user.clone(),
             client: headers.client,
             accepted_at: headers.accepted_at.0,
             started_at: None,
@@ -77,12 +78,18 @@ impl Broker {
             token: None,
             answer: AnswerPlace::None,
             error: None,
+            callback: headers.callback.is_some(),
+            redrive_of: headers.redrive_of.map(|id| id.to_string()),
         };
         let now = inner.now();
         let topic = reply_topic_of(org, info.id)?;
         let keep_until = now.after(inner.config.retention);
-        let last_word = Effect::Publish(record.event(&topic, TurnState::Cancelled, keep_until));
-        let answers = inner.store.remove(&info.queue, vec![(info.id, vec![last_word])]).await?;
+        let mut effects = vec![Effect::Publish(record.event(&topic, TurnState::Cancelled, keep_until))];
+        if let Some(note) = &headers.callback {
+            let place = (org, info.id.nonce());
+            effects.push(callback::effect(place, Some(info.id), info.key.as_ref(), &headers.user, note)?);
+        }
+        let answers = inner.store.remove(&info.queue, vec![(info.id, effects)]).await?;
         if one(answers)?? != Removed::Done {
             return Ok(false);
         }
@@ -93,6 +100,9 @@ impl Broker {
         }
         inner.counters.one_more_ended();
         inner.ring.mark(org);
+        if headers.callback.is_some() {
+            inner.callback_ring.mark(org);
+        }
         Ok(true)
     }
 }

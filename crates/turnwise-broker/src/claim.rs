@@ -21,8 +21,9 @@ use turnwise_core::{
     TopicName,
 };
 
-/// Orgs that may have a turn to claim, next one first.
+/// Orgs that may have a turn, or a callback, to claim; next one first.
 pub(crate) struct Ring {
+    kind: Kind,
     state: Mutex<RingState>,
     woken: Notify,
     hints: tokio::sync::Mutex<Option<BoxStream<'static, QueueName>>>,
@@ -36,8 +37,13 @@ struct RingState {
 }
 
 impl Ring {
-    pub(crate) fn new(hints: BoxStream<'static, QueueName>) -> Ring {
-        Ring { state: Mutex::default(), woken: Notify::new(), hints: tokio::sync::Mutex::new(Some(hints)) }
+    pub(crate) fn new(kind: Kind, hints: BoxStream<'static, QueueName>) -> Ring {
+        Ring {
+            kind,
+            state: Mutex::default(),
+            woken: Notify::new(),
+            hints: tokio::sync::Mutex::new(Some(hints)),
+        }
     }
 
     /// Notes that an org may have something to claim, and wakes a claimer.
@@ -46,7 +52,7 @@ impl Ring {
         self.woken.notify_one();
     }
 
-    fn add(&self, org: &str) {
+    pub(crate) fn add(&self, org: &str) {
         let mut state = self.state.lock();
         if !state.members.contains(org) {
             state.members.insert(org.to_owned());
@@ -55,7 +61,7 @@ impl Ring {
     }
 
     /// The next org, and how many there are with it.
-    fn take(&self) -> Option<(String, usize)> {
+    pub(crate) fn take(&self) -> Option<(String, usize)> {
         let mut state = self.state.lock();
         let count = state.order.len();
         let org = state.order.pop_front()?;
@@ -74,6 +80,33 @@ impl Ring {
 
     fn poll_failed(&self) {
         self.state.lock().polled_at = None;
+    }
+
+    /// Waits for a hint, or a poll interval.
+    pub(crate) async fn wake(&self, poll_interval: Duration) {
+        let hint = async {
+            let mut hints = self.hints.lock().await;
+            loop {
+                let next = match hints.as_mut() {
+                    Some(hints) => hints.next().await,
+                    None => std::future::pending().await,
+                };
+                match next {
+                    Some(queue) if queue.kind() == self.kind => {
+                        self.add(queue.org());
+                        return;
+                    }
+                    Some(_) => {}
+                    None => *hints = None,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.woken.notified() => {}
+            () = hint => {}
+            () = sleep(poll_interval) => {}
+        }
     }
 }
 
@@ -95,12 +128,7 @@ impl Broker {
     /// When the store does not answer and no turn was leased.
     pub async fn claim_turns(&self, limit: u32) -> Result<Vec<Turn>, BrokerError> {
         let ring = &self.0.ring;
-        if ring.poll_is_due(self.0.now(), self.0.config.poll_interval)
-            && let Err(error) = self.mark_all_with_messages().await
-        {
-            ring.poll_failed();
-            return Err(error.into());
-        }
+        self.poll(ring).await?;
         let mut turns = Vec::new();
         let mut wanted = limit.min(CLAIM_LIMIT_MAX);
         while wanted > 0
@@ -137,13 +165,22 @@ impl Broker {
         Ok(turns)
     }
 
-    /// Works without any hint: asks which queues hold messages.
-    async fn mark_all_with_messages(&self) -> Result<(), StoreError> {
+    /// Works without any hint: asks now and then which queues hold messages.
+    pub(crate) async fn poll(&self, ring: &Ring) -> Result<(), StoreError> {
+        let due = ring.poll_is_due(self.0.now(), self.0.config.poll_interval);
+        let answer = if due { self.mark_all_with_messages(ring).await } else { Ok(()) };
+        if answer.is_err() {
+            ring.poll_failed();
+        }
+        answer
+    }
+
+    async fn mark_all_with_messages(&self, ring: &Ring) -> Result<(), StoreError> {
         let mut after = None;
         loop {
             let page = self.0.store.queues(after, QUEUES_PAGE).await?;
-            for queue in page.iter().filter(|queue| queue.kind() == Kind::Turns) {
-                self.0.ring.add(queue.org());
+            for queue in page.iter().filter(|queue| queue.kind() == ring.kind) {
+                ring.add(queue.org());
             }
             match page.last() {
                 Some(last) if page.len() >= QUEUES_PAGE as usize => after = Some(last.clone()),
@@ -154,30 +191,7 @@ impl Broker {
 
     /// Waits until there may be a turn to claim: a hint, or a poll interval.
     pub async fn wake(&self) {
-        let ring = &self.0.ring;
-        let hint = async {
-            let mut hints = ring.hints.lock().await;
-            loop {
-                let next = match hints.as_mut() {
-                    Some(hints) => hints.next().await,
-                    None => std::future::pending().await,
-                };
-                match next {
-                    Some(queue) if queue.kind() == Kind::Turns => {
-                        ring.add(queue.org());
-                        return;
-                    }
-                    Some(_) => {}
-                    None => *hints = None,
-                }
-            }
-        };
-        tokio::select! {
-            biased;
-            () = ring.woken.notified() => {}
-            () = hint => {}
-            () = sleep(self.0.config.poll_interval) => {}
-        }
+        self.0.ring.wake(self.0.config.poll_interval).await;
     }
 
     /// Makes a turn of a delivery; `None` when it ended or went back instead.
@@ -228,6 +242,8 @@ impl Broker {
             client: headers.client,
             attempt: delivery.attempt,
             request: delivery.payload,
+            callback: headers.callback,
+            redrive_of: headers.redrive_of,
             prefer_stream: headers.prefer_stream,
             traceparent: headers.traceparent,
             accepted_at: headers.accepted_at,

@@ -1,5 +1,6 @@
 //! Settings of the broker. Parsing and defaults shown to users live in the binary.
 
+use crate::callback::CallbackRules;
 use crate::limits;
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ pub struct BrokerConfig {
     pub retry_after_total_max: Duration,
     /// How often the store is asked when no wake-up comes.
     pub poll_interval: Duration,
+    /// Whether and where answers may be posted.
+    pub callbacks: CallbackRules,
+    /// How long a try of a callback may take altogether.
+    pub callback_lease: Duration,
 }
 
 impl Default for BrokerConfig {
@@ -39,6 +44,8 @@ impl Default for BrokerConfig {
             orgs_asked_max: limits::ORGS_ASKED_MAX,
             retry_after_total_max: Duration::from_secs(600),
             poll_interval: Duration::from_secs(1),
+            callbacks: CallbackRules::default(),
+            callback_lease: Duration::from_secs(15),
         }
     }
 }

@@ -47,11 +47,35 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// The conversation of a lane.
+    pub(crate) fn of_key(key: &OrderingKey) -> Option<Conversation> {
+        let (kind, mut rest) = key.0.split_first()?;
+        let mut part = || {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+            let (text, after) = after.split_at_checked(length)?;
+            rest = after;
+            Some(std::str::from_utf8(text).ok()?.to_owned())
+        };
+        match *kind {
+            USER => Some(Conversation::User { user: part()? }),
+            GROUP => Some(Conversation::Group { chat: part()?, thread: None }),
+            THREAD => Some(Conversation::Group { chat: part()?, thread: Some(part()?) }),
+            _ => None,
+        }
+    }
+}
+
 /// Appends a part so that no two lists of parts give the same bytes.
 pub(crate) fn push_part(key: &mut Vec<u8>, part: &str) {
+    push_bytes(key, part.as_bytes());
+}
+
+pub(crate) fn push_bytes(key: &mut Vec<u8>, part: &[u8]) {
     let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
     key.extend_from_slice(&length.to_be_bytes());
-    key.extend_from_slice(part.as_bytes());
+    key.extend_from_slice(part);
 }
 
 #[cfg(test)]
@@ -73,6 +97,8 @@ mod tests {
             group("", Some("ab")),
         ];
         let mut keys: Vec<_> = all.iter().map(Conversation::key).collect();
+        let back: Vec<_> = keys.iter().filter_map(Conversation::of_key).collect();
+        assert_eq!(back, all);
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), all.len());

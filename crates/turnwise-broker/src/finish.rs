@@ -2,6 +2,7 @@
 //! (clauses C3 to C6).
 
 use crate::broker::{Broker, reply_topic_of};
+use crate::callback;
 use crate::error::BrokerError;
 use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
 use crate::limits::{RETRY_DELAY_MIN, SETTLE_BACKOFF, SETTLE_TRIES_MAX, UNSAVED_IN_SETTLEMENT_MAX};
@@ -19,7 +20,7 @@ use turnwise_core::{Effect, Event, NewEvent, Outcome, Position, Settled, Settlem
 /// How a settlement is to go, and what readers are told then.
 struct Ending {
     outcome: Outcome,
-    effects: Vec<NewEvent>,
+    effects: Vec<Effect>,
     end: Option<TurnEnd>,
 }
 
@@ -180,7 +181,7 @@ impl Broker {
         let topic = reply_topic_of(&turn.org, turn.id)?;
         Ok(Ending {
             outcome: Outcome::Retry { delay, reason: "the agent was busy".to_owned() },
-            effects: vec![busy(&topic, &record)],
+            effects: vec![Effect::Publish(busy(&topic, &record))],
             end: None,
         })
     }
@@ -195,11 +196,11 @@ impl Broker {
     ) -> Result<Ending, BrokerError> {
         let topic = reply_topic_of(&turn.org, turn.id)?;
         let now = self.0.now();
-        let mut effects = Vec::with_capacity(unsaved.len() + 2);
+        let mut events = Vec::with_capacity(unsaved.len() + 2);
         if !turn.lease.processing_stored.load(Ordering::Acquire) {
-            effects.push(processing(&topic));
+            events.push(processing(&topic));
         }
-        effects.extend(unsaved.into_iter().map(|event| agent_event(&topic, event)));
+        events.extend(unsaved.into_iter().map(|event| agent_event(&topic, event)));
         let outcome = match &error {
             Some(error) => Outcome::Dead { reason: reason_of(error) },
             None => Outcome::Ack,
@@ -214,8 +215,15 @@ impl Broker {
             token: Some(turn.receipt.token.0),
             answer,
             error: error.clone().map(Into::into),
+            callback: turn.callback.is_some(),
+            redrive_of: turn.redrive_of.map(|id| id.to_string()),
         };
-        effects.push(record.event(&topic, state, now.after(self.0.config.retention)));
+        events.push(record.event(&topic, state, now.after(self.0.config.retention)));
+        let mut effects: Vec<Effect> = events.into_iter().map(Effect::Publish).collect();
+        if let Some(note) = &turn.callback {
+            let place = (turn.org.as_str(), turn.id.nonce());
+            effects.push(callback::effect(place, Some(turn.id), turn.key.as_ref(), &turn.user, note)?);
+        }
         let end = Some(TurnEnd { state, answer: None, error, finished_at: now });
         Ok(Ending { outcome, effects, end })
     }
@@ -223,11 +231,7 @@ impl Broker {
     async fn settle(&self, turn: &Turn, ending: Ending) -> Result<(), BrokerError> {
         let topic = reply_topic_of(&turn.org, turn.id)?;
         let Ending { outcome, effects, end } = ending;
-        let settlement = Settlement {
-            receipt: turn.receipt.clone(),
-            outcome,
-            effects: effects.into_iter().map(Effect::Publish).collect(),
-        };
+        let settlement = Settlement { receipt: turn.receipt.clone(), outcome, effects };
         match self.settle_confirmed(turn, &topic, settlement).await? {
             Settled::Done => {
                 turn.lease.lose();
@@ -277,6 +281,9 @@ impl Broker {
     fn settled(&self, turn: &Turn, end: Option<TurnEnd>) {
         let inner = &self.0;
         if let Some(end) = end {
+            if turn.callback.is_some() {
+                inner.callback_ring.mark(&turn.org);
+            }
             let counted = inner.local.ended(turn.id, || end);
             inner.counters.one_more_ended();
             if let Some(key) = &turn.key {

@@ -1,5 +1,6 @@
 //! A turn in the hands of dispatch, and what it may do with it.
 
+use crate::callback::CallbackNote;
 use crate::turn::TurnError;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -42,6 +43,8 @@ pub struct Turn {
     /// An agent event of an earlier call is stored: do not call again, fail it
     /// with [`TurnError::answer_interrupted`].
     pub interrupted: bool,
+    pub(crate) callback: Option<CallbackNote>,
+    pub(crate) redrive_of: Option<MessageId>,
     pub(crate) busy_since: Option<Timestamp>,
     pub(crate) key: Option<OrderingKey>,
     pub(crate) lease: Arc<Lease>,

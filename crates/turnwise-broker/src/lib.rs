@@ -3,6 +3,7 @@
 //! replayable events. The only crate that calls the storage traits.
 
 mod broker;
+mod callback;
 mod cancel;
 mod claim;
 mod config;
@@ -17,6 +18,7 @@ mod local;
 mod orgs;
 mod record;
 mod recount;
+mod redrive;
 mod status;
 mod submit;
 mod sweeper;
@@ -24,6 +26,10 @@ mod turn;
 mod wait;
 
 pub use broker::{Broker, Clock, Nonce};
+pub use callback::{
+    Callback, CallbackAnswer, CallbackAttempt, CallbackOutcome, CallbackPage, CallbackPlace, CallbackRedrive,
+    CallbackRules, CallbackStage, CallbackState, CallbackTarget, CallbackView, DropCallback,
+};
 pub use cancel::Cancel;
 pub use config::BrokerConfig;
 pub use conversation::Conversation;
@@ -31,6 +37,7 @@ pub use error::BrokerError;
 pub use follow::{Follow, StreamPosition, TurnEvent};
 pub use lease::{AgentEvent, Renewed, Turn, TurnOutcome};
 pub use orgs::OrgScope;
+pub use redrive::Redriven;
 pub use status::{ConversationView, QueueView, StoreHealth};
 pub use submit::{Submission, Submitted};
 pub use turn::{TurnEnd, TurnError, TurnState, TurnView};

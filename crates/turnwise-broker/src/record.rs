@@ -1,6 +1,7 @@
 //! What the broker writes down: headers of a turn, events of its reply topic.
 //! All of it is on disk: names are never reused, fields never change meaning.
 
+use crate::callback::CallbackNote;
 use crate::lease::AgentEvent;
 use crate::limits::{EVENT_NAME_BYTES_MAX, TRACEPARENT_BYTES_MAX};
 use crate::turn::{TurnEnd, TurnError, TurnState};
@@ -116,6 +117,12 @@ pub(crate) struct TerminalRecord {
     pub(crate) token: Option<u64>,
     pub(crate) answer: AnswerPlace,
     pub(crate) error: Option<ErrorRecord>,
+    /// A callback was stored beside it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) callback: bool,
+    /// The failed turn whose message it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) redrive_of: Option<String>,
 }
 
 impl TerminalRecord {
@@ -206,6 +213,8 @@ pub(crate) struct TurnHeaders {
     pub(crate) prefer_stream: bool,
     pub(crate) traceparent: Option<String>,
     pub(crate) accepted_at: Timestamp,
+    pub(crate) callback: Option<CallbackNote>,
+    pub(crate) redrive_of: Option<MessageId>,
 }
 
 impl TurnHeaders {
@@ -221,6 +230,12 @@ impl TurnHeaders {
         if let Some(context) = self.traceparent.as_ref().filter(|it| it.len() <= TRACEPARENT_BYTES_MAX) {
             headers.push(("traceparent".to_owned(), context.clone()));
         }
+        if let Some(failed) = self.redrive_of {
+            headers.push(("redrive-of".to_owned(), failed.to_string()));
+        }
+        if let Some(callback) = &self.callback {
+            callback.write(&mut headers);
+        }
         headers
     }
 
@@ -232,6 +247,8 @@ impl TurnHeaders {
             prefer_stream: find("stream").is_some(),
             traceparent: find("traceparent"),
             accepted_at: find("accepted").and_then(|it| it.parse().ok()).map_or(enqueued_at, Timestamp),
+            callback: CallbackNote::read(headers),
+            redrive_of: find("redrive-of").and_then(|id| id.parse().ok()),
         }
     }
 }
@@ -266,6 +283,12 @@ mod tests {
             prefer_stream: true,
             traceparent: Some("00-a-b-01".into()),
             accepted_at: Timestamp(7),
+            callback: Some(CallbackNote {
+                url: "https://a.example/".into(),
+                lane: "a.example:443".into(),
+                client_message_id: Some("m".into()),
+            }),
+            redrive_of: Some(MessageId::new(1, 2)),
         };
         assert_eq!(TurnHeaders::read(&headers.write(), Timestamp(9)), headers);
     }

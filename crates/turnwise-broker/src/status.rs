@@ -84,6 +84,10 @@ impl Broker {
             _ => None,
         };
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
+        let callback = match headers.callback {
+            Some(_) => Some(self.callback_of(&org, info.id).await?),
+            None => None,
+        };
         Ok(TurnView {
             id: info.id,
             org,
@@ -99,6 +103,8 @@ impl Broker {
             answer: None,
             error: None,
             partial,
+            callback,
+            redrive_of: headers.redrive_of,
         })
     }
 
@@ -114,6 +120,7 @@ impl Broker {
             None => self.partial(&reply_topic_of(&org, id)?).await?,
         };
         let record = terminal.record;
+        let callback = if record.callback { Some(self.callback_of(&org, id).await?) } else { None };
         Ok(TurnView {
             id,
             org,
@@ -129,11 +136,13 @@ impl Broker {
             answer: end.answer,
             error: end.error,
             partial,
+            callback,
+            redrive_of: record.redrive_of.and_then(|id| id.parse().ok()),
         })
     }
 
     /// The text in the stored agent events.
-    async fn partial(&self, topic: &TopicName) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn partial(&self, topic: &TopicName) -> Result<Option<String>, StoreError> {
         let mut text: Option<String> = None;
         let mut from = ReadFrom::Earliest;
         loop {

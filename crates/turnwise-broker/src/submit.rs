@@ -1,6 +1,7 @@
 //! Accepting turns (clauses C2, C7; the depth limit).
 
 use crate::broker::{Broker, reply_topic, turns_queue};
+use crate::callback::{self, CallbackNote, CallbackTarget};
 use crate::conversation::{Conversation, push_part};
 use crate::error::BrokerError;
 use crate::limits::DEDUP_GENERATIONS_MAX;
@@ -33,6 +34,10 @@ pub struct Submission {
     pub prefer_stream: bool,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// Where the end is to be posted.
+    pub callback: Option<CallbackTarget>,
+    /// The failed turn whose message it is.
+    pub redrive_of: Option<MessageId>,
 }
 
 /// An accepted turn.
@@ -79,7 +84,7 @@ impl Broker {
         let mut dedup_key = dedup_key_of(&submission);
         for _generation in 0..DEDUP_GENERATIONS_MAX {
             let mut message = message.clone();
-            message.dedup = dedup_key.as_ref().map(|key| self.dedup(key, &submission.request));
+            message.dedup = dedup_key.as_ref().map(|key| self.dedup(key, &submission));
             let earlier = match self.enqueue_one(message).await? {
                 Enqueued::New { id, position, in_flight } => {
                     return Ok(self.accepted(submission, id, accepted_at, position, in_flight));
@@ -122,6 +127,8 @@ impl Broker {
             token: None,
             answer: AnswerPlace::None,
             error: Some(TurnError::expired().into()),
+            callback: submission.callback.is_some(),
+            redrive_of: submission.redrive_of.map(|id| id.to_string()),
         };
         let topic = reply_topic(&submission.org, nonce)?;
         let last_word = expired.event(&topic, TurnState::Failed, expires_at.after(config.retention));
@@ -131,10 +138,22 @@ impl Broker {
             prefer_stream: submission.prefer_stream,
             traceparent: submission.traceparent.clone(),
             accepted_at,
+            callback: submission.callback.as_ref().map(|target| CallbackNote {
+                url: target.url.clone(),
+                lane: target.lane_part(),
+                client_message_id: submission.client_message_id.clone(),
+            }),
+            redrive_of: submission.redrive_of,
         };
+        let key = submission.conversation.key();
+        let mut at_end = vec![Effect::Publish(last_word)];
+        if let Some(note) = &headers.callback {
+            let place = (submission.org.as_str(), nonce);
+            at_end.push(callback::effect(place, None, Some(&key), &submission.user, note)?);
+        }
         Ok(NewMessage {
             queue: turns_queue(&submission.org)?,
-            key: Some(submission.conversation.key()),
+            key: Some(key),
             priority: Priority::default(),
             headers: headers.write(),
             payload: submission.request.clone(),
@@ -144,13 +163,19 @@ impl Broker {
             max_attempts: ATTEMPTS_MAX,
             dedup: None,
             lane_max: Some(config.depth_max),
-            at_end: vec![Effect::Publish(last_word)],
+            at_end,
             nonce,
         })
     }
 
-    fn dedup(&self, key: &[u8], request: &[u8]) -> Dedup {
-        let digest: [u8; 32] = Sha256::digest(request).into();
+    fn dedup(&self, key: &[u8], submission: &Submission) -> Dedup {
+        let mut content = Sha256::new_with_prefix(&submission.request);
+        if let Some(callback) = &submission.callback {
+            // No JSON holds a zero byte.
+            content.update([0]);
+            content.update(&callback.url);
+        }
+        let digest: [u8; 32] = content.finalize().into();
         let mut content_hash = [0; 16];
         for (to, from) in content_hash.iter_mut().zip(digest) {
             *to = from;
@@ -255,6 +280,12 @@ pub(crate) fn one<T>(answers: Vec<T>) -> Result<T, StoreError> {
 const DEDUP_KEY_BYTES_TYPICAL: usize = 192;
 
 fn dedup_key_of(submission: &Submission) -> Option<Vec<u8>> {
+    if let Some(failed) = submission.redrive_of {
+        // No other key begins with this byte: theirs is a short length.
+        let mut key = vec![u8::MAX];
+        push_part(&mut key, &failed.to_string());
+        return Some(key);
+    }
     let own = submission.client_message_id.as_ref()?;
     let mut key = Vec::with_capacity(DEDUP_KEY_BYTES_TYPICAL);
     push_part(&mut key, &submission.client);

@@ -2,6 +2,7 @@
 //! kept. Nothing waits for it to be correct.
 
 use crate::broker::{Broker, reply_topic_of, turns_queue};
+use crate::callback::{self, callbacks_queue};
 use crate::counters::Lane;
 use crate::limits::{
     DEAD_PAGE, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT, SWEEPS_IN_A_ROW_MAX, TOPICS_PAGE,
@@ -173,6 +174,8 @@ impl Broker {
         let mut dropped = 0;
         for page in names.chunks(TOPICS_PAGE as usize) {
             dropped += u64::from(self.0.store.drop_topics(page.to_vec()).await?);
+            let histories = page.iter().map(callback::history_of).collect::<Result<Vec<_>, _>>();
+            self.0.store.drop_topics(histories.map_err(invalid)?).await?;
         }
         tracing::info!(dropped, "more ended turns than may be kept: the oldest were dropped");
         self.0.counters.ended_kept.store(count.saturating_sub(dropped), Ordering::Relaxed);
@@ -215,8 +218,31 @@ impl Broker {
             if self.0.store.depth(&queue).await?.dead > 0 {
                 self.forget_dead_letters_in(&org, &queue, now).await?;
             }
+            let queue = callbacks_queue(&org).map_err(invalid)?;
+            if self.0.store.depth(&queue).await?.dead > 0 {
+                self.forget_dead_callbacks_in(&queue, now).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Dead callbacks are kept for twice the retention: half of the time they can be redriven, then they only
+    /// tell what happened.
+    async fn forget_dead_callbacks_in(&self, queue: &QueueName, now: Timestamp) -> Result<(), StoreError> {
+        let kept = self.0.config.retention.saturating_mul(2);
+        loop {
+            let page = self.0.store.list(queue, Stage::Dead, None, DEAD_PAGE).await?;
+            let old = page.iter().filter(|info| now.since(info.enqueued_at) > kept);
+            let old: Vec<_> = old.map(|info| (info.id, Vec::new())).collect();
+            let whole_page = old.len() >= DEAD_PAGE as usize;
+            if !old.is_empty() {
+                self.0.store.remove(queue, old).await?;
+            }
+            // They come by age: behind a young one there are only younger ones.
+            if !whole_page {
+                return Ok(());
+            }
+        }
     }
 
     async fn forget_dead_letters_in(

@@ -1,5 +1,6 @@
 //! What is known about a turn, during and after.
 
+use crate::callback::CallbackView;
 use bytes::Bytes;
 use turnwise_core::{MessageId, Timestamp};
 
@@ -118,4 +119,8 @@ pub struct TurnView {
     pub error: Option<TurnError>,
     /// The text of a streamed answer as far as it is stored, when there is no whole one.
     pub partial: Option<String>,
+    /// What becomes of its callback, if it has one.
+    pub callback: Option<CallbackView>,
+    /// The failed turn whose message it is.
+    pub redrive_of: Option<MessageId>,
 }

@@ -4,6 +4,7 @@
 //! Knows nothing of the clients that wait, and nothing of how turns are kept.
 
 mod agent;
+mod callback;
 mod config;
 pub mod limits;
 mod reply;
@@ -13,5 +14,8 @@ mod tls;
 mod turn;
 mod verdict;
 
+pub use callback::config::{CallbackConfig, CallbackConfigError, Secret};
+pub use callback::connect::{Resolve, Resolved, SystemResolver};
+pub use callback::{CallbackWorker, Random};
 pub use config::{ConfigError, DispatchConfig, StreamMode};
 pub use run::{AgentStatus, Dispatcher};

@@ -36,6 +36,42 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long such a look may take.
 pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(3);
+/// Bytes read of what a callback's host answers. None of it is kept.
+pub const CALLBACK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the head of such an answer.
+pub const CALLBACK_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of such an answer.
+pub const CALLBACK_HEADERS_MAX: usize = 100;
+/// How long the body of such an answer is read, within the time of the whole try.
+pub const CALLBACK_BODY_TIME_MAX: Duration = Duration::from_secs(1);
+/// Addresses of a host that are tried.
+pub const CALLBACK_ADDRESSES_MAX: usize = 8;
+/// How long one address may take to connect.
+pub const CALLBACK_CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// Wait before the second try of a callback; each further one is longer by the factor.
+pub const CALLBACK_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// By how much each wait is longer than the one before.
+pub const CALLBACK_RETRY_FACTOR: u32 = 4;
+/// Longest wait between two tries, also if the host asks for more.
+pub const CALLBACK_RETRY_MAX: Duration = Duration::from_secs(600);
+/// A wait is shorter or longer by up to this part, so that hosts are not met by all at once.
+pub const CALLBACK_JITTER_PART: f64 = 0.25;
+/// A host that takes longer than this is slow.
+pub const CALLBACK_SLOW_AFTER: Duration = Duration::from_secs(1);
+/// Tries at once that a slow host gets.
+pub const CALLBACK_SLOW_HOST_SLOTS: u32 = 2;
+/// Callbacks leased and held until a slot of their host is free.
+pub const CALLBACKS_HELD_MAX: usize = 64;
+/// Longest time one is held so; then it goes back to the store for a while.
+pub const CALLBACK_HELD_TIME_MAX: Duration = Duration::from_secs(1);
+/// For how long, at least.
+pub const CALLBACK_DEFERRED_MIN: Duration = Duration::from_secs(1);
+/// More for each other that went back for the same host.
+pub const CALLBACK_DEFERRED_STEP: Duration = Duration::from_millis(10);
+/// For how long, at most.
+pub const CALLBACK_DEFERRED_MAX: Duration = Duration::from_secs(30);
+/// Hosts of which it is remembered that they are slow.
+pub const CALLBACK_HOSTS_MAX: usize = 1_024;
 /// Pause before an end that the store did not take is offered again.
 pub const FINISH_PAUSE: Duration = Duration::from_millis(200);
 /// Pause after the store failed to hand out turns.

@@ -98,7 +98,7 @@ fn words_of(value: &RawValue) -> Option<String> {
 }
 
 /// Either form of the header: seconds, or a date (RFC 9110, section 10.2.3).
-fn delay(text: &str, now: Timestamp) -> Option<Duration> {
+pub(crate) fn delay(text: &str, now: Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }

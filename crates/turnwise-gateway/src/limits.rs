@@ -101,3 +101,9 @@ pub(crate) const RECONNECT_SPREAD_MS: (u32, u32) = (500, 2_000);
 pub(crate) const STREAM_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of an event's name on the wire.
 pub(crate) const EVENT_NAME_BYTES_MAX: usize = 128;
+/// Callbacks in one page of a list.
+pub(crate) const CALLBACKS_PAGE_MAX: u32 = 100;
+/// The same when nothing is asked for.
+pub(crate) const CALLBACKS_PAGE_USUAL: u32 = 50;
+/// Ids in one redrive.
+pub(crate) const CALLBACKS_NAMED_MAX: usize = 1_000;

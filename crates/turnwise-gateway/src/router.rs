@@ -5,8 +5,8 @@ use crate::app::App;
 use crate::docs;
 use crate::error::Failure;
 use crate::openapi;
-use crate::rest::{health, message, queue, tickets};
-use crate::scope::Access::{self, Open, Read, Stream, Write};
+use crate::rest::{callbacks, health, message, queue, tickets};
+use crate::scope::Access::{self, Callbacks, Open, Read, Stream, Write};
 use crate::sse::stream;
 use axum::Router;
 use axum::extract::Request;
@@ -39,9 +39,14 @@ fn table() -> Vec<Route> {
         route(Method::POST, "/api/v1/message", Write, message::submit),
         route(Method::GET, "/api/v1/message/{message_id}", Read, message::show),
         route(Method::DELETE, "/api/v1/message/{message_id}", Write, message::cancel),
+        route(Method::POST, "/api/v1/message/{message_id}/redrive", Write, message::redrive),
         route(Method::GET, "/api/v1/stream", Stream, stream::follow),
         route(Method::GET, "/api/v1/queue/{user_id}", Read, queue::show),
         route(Method::POST, "/api/v1/tickets", Read, tickets::issue),
+        route(Method::GET, "/api/v1/callbacks", Callbacks, callbacks::list),
+        route(Method::GET, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::show),
+        route(Method::DELETE, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::discard),
+        route(Method::POST, "/api/v1/callbacks/redrive", Callbacks, callbacks::redrive),
         route(Method::GET, "/health", Open, health::health),
         route(Method::GET, "/livez", Open, health::livez),
         route(Method::GET, "/readyz", Open, health::readyz),

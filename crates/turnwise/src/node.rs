@@ -13,8 +13,10 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use turnwise_broker::{Broker, BrokerConfig};
-use turnwise_dispatch::{DispatchConfig, Dispatcher, StreamMode};
+use turnwise_broker::{Broker, BrokerConfig, CallbackRules};
+use turnwise_dispatch::{
+    CallbackConfig, CallbackWorker, DispatchConfig, Dispatcher, StreamMode, SystemResolver,
+};
 use turnwise_gateway::{AgentStatus, Drain, Gateway, GatewayConfig};
 use turnwise_store::embedded::EmbeddedConfig;
 use turnwise_store::open::{self, Opened};
@@ -26,6 +28,10 @@ const STOP_MARGIN: Duration = Duration::from_secs(1);
 const RELEASE_SHARE_MAX: Duration = Duration::from_secs(1);
 /// A store that does not close by then is left as it is: what was acknowledged is on disk.
 const STORE_CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// How much longer than a try of a callback its lease lasts: it is held, read and settled, too. Not long: after
+/// a crash its line waits for it.
+const CALLBACK_LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub(crate) struct Node {
@@ -68,6 +74,7 @@ impl Node {
             linger: config.drain_linger.min(config.drain),
         };
         let agent = node.start_dispatch(config, &broker).await?;
+        node.start_callbacks(config, &broker).await?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway = Gateway::new(broker, gateway_config(config, loopback, agent));
@@ -92,6 +99,26 @@ impl Node {
         let shutdown = self.drain.begun();
         self.start_working(async move { dispatcher.run(shutdown).await }).await;
         Ok(status)
+    }
+
+    /// Starts sending callbacks, if they may be sent: also those of a former process.
+    async fn start_callbacks(&self, config: &Config, broker: &Broker) -> Result<(), Failure> {
+        if !config.callbacks.accepted {
+            return Ok(());
+        }
+        if config.callbacks.are_unsigned() {
+            tracing::warn!(
+                "callbacks are sent UNSIGNED: receivers cannot tell them from anybody else's; set TURNWISE_CALLBACKS_SECRET"
+            );
+        }
+        let sending = CallbackConfig { drain_grace: drain_grace(config), ..config.callbacks.sending.clone() };
+        let worker = CallbackWorker::new(broker.clone(), sending, Arc::new(SystemResolver), Arc::new(nonce));
+        let worker = worker.map_err(|error| {
+            Failure::new(Exit::Usage, "the settings of callbacks are wrong", error.to_string())
+        })?;
+        let shutdown = self.drain.begun();
+        self.start_working(async move { worker.run(shutdown).await }).await;
+        Ok(())
     }
 
     /// Owns a part that ends when the drain begins; one that ends earlier stops the node.
@@ -213,8 +240,19 @@ fn broker_config(config: &Config) -> BrokerConfig {
         retention: config.retention,
         retained_turns_max: config.retained_turns_max,
         retry_after_total_max: config.retry_after_max,
+        callbacks: CallbackRules {
+            accepted: config.callbacks.accepted,
+            allow_private_hosts: config.callbacks.allow_private_hosts.clone(),
+            attempts_max: config.callbacks.attempts_max,
+        },
+        callback_lease: config.callbacks.sending.timeout + CALLBACK_LEASE_MARGIN,
         ..BrokerConfig::default()
     }
+}
+
+/// How long turns and callbacks in progress may still take when the node stops.
+fn drain_grace(config: &Config) -> Duration {
+    config.drain - (config.drain / 5).min(RELEASE_SHARE_MAX)
 }
 
 /// How the agent is called.
@@ -230,7 +268,7 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
             AgentStream::Always => StreamMode::Always,
             AgentStream::Never => StreamMode::Never,
         },
-        drain_grace: config.drain - (config.drain / 5).min(RELEASE_SHARE_MAX),
+        drain_grace: drain_grace(config),
     }
 }
 

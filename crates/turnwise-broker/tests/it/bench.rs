@@ -105,6 +105,8 @@ pub(crate) fn submission(org: &str, user: &str, text: &str) -> Submission {
         request: Bytes::from(text.to_owned()),
         prefer_stream: false,
         traceparent: None,
+        callback: None,
+        redrive_of: None,
     }
 }
 

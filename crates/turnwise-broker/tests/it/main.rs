@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod bench;
+mod callbacks;
 mod disk;
 mod health;
 mod kept;
+mod redrive;
 
 use bench::{Bench, LEASE, event, names, position, submission};
 use bytes::Bytes;

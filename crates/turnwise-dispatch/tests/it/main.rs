@@ -2,6 +2,8 @@
 //! clauses C1, C2, C4 and C5 as far as one process shows them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod callbacks;
+mod hosts;
 mod https;
 mod lifecycle;
 mod lost_lease;
@@ -83,10 +85,14 @@ impl Stage {
     }
 
     pub(crate) async fn submit(&self, user: &str, message: &str, prefer_stream: bool) -> Submitted {
+        self.broker.submit(self.submission(user, message, prefer_stream)).await.unwrap()
+    }
+
+    pub(crate) fn submission(&self, user: &str, message: &str, prefer_stream: bool) -> Submission {
         let request = json!({
             "client_id": "web", "user_id": user, "message": message, "message_type": "text", "org": ORG,
         });
-        let submission = Submission {
+        Submission {
             org: ORG.to_owned(),
             user: user.to_owned(),
             client: "web".to_owned(),
@@ -95,8 +101,9 @@ impl Stage {
             request: request.to_string().into(),
             prefer_stream,
             traceparent: None,
-        };
-        self.broker.submit(submission).await.unwrap()
+            callback: None,
+            redrive_of: None,
+        }
     }
 
     pub(crate) async fn end(&self, id: MessageId) -> TurnEnd {

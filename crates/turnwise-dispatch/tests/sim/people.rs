@@ -48,6 +48,8 @@ impl Letter {
             request: body(self.number, &self.lane()).into(),
             prefer_stream: self.stream,
             traceparent: None,
+            callback: None,
+            redrive_of: None,
         }
     }
 }

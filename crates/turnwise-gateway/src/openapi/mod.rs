@@ -2,6 +2,7 @@
 //! shapes of `turnwise-api`, its list of codes and the table of operations.
 
 mod answers;
+mod callbacks;
 mod operations;
 mod parameters;
 mod schemas;
@@ -119,7 +120,6 @@ fn described(operation: &Operation, access: Access) -> Value {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::indexing_slicing, reason = "a test may stop where it fails")]
-    use super::operations::OPERATIONS;
     use super::*;
     use crate::limits;
     use std::collections::BTreeSet;
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn every_operation_is_said_of_a_route() {
         let routes = router::routes();
-        for operation in OPERATIONS {
+        for operation in operations::all() {
             let is_it = |route: &router::RouteInfo| {
                 route.path == operation.path && route.method.as_str().eq_ignore_ascii_case(operation.method)
             };
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn every_code_is_an_answer_of_some_operation() {
         let answered = |code: Code| {
-            OPERATIONS.iter().any(|o| answers::codes(o, Access::Read).any(|other| other == code))
+            operations::all().any(|o| answers::codes(o, Access::Read).any(|other| other == code))
         };
         let missing: Vec<_> = Code::ALL
             .into_iter()

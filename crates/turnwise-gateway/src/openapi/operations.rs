@@ -1,6 +1,7 @@
 //! The table of operations: what is said about each route of `router.rs`.
 
 use super::answers::Success;
+use super::callbacks;
 use super::schemas;
 use serde_json::{Value, json};
 use turnwise_api::Code;
@@ -36,6 +37,7 @@ const DESCRIPTION: &str = "description";
 pub(super) fn tags() -> Value {
     json!([
         { "name": CONVERSATIONS, "description": "Messages, the turns they become, and the agent's answers." },
+        callbacks::tag(),
         { "name": HEALTH, "description": "For load balancers and monitors. Answered from counters, without a key." },
         { "name": DESCRIPTION, "description": "This description, for programs and for people. Open to all." },
     ])
@@ -43,11 +45,16 @@ pub(super) fn tags() -> Value {
 
 /// What is said about a route.
 pub(super) fn find(method: &str, path: &str) -> Option<&'static Operation> {
-    OPERATIONS.iter().find(|operation| operation.method == method && operation.path == path)
+    all().find(|operation| operation.method == method && operation.path == path)
 }
 
 /// All of them.
-pub(super) const OPERATIONS: &[Operation] = &[
+pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().chain(callbacks::OPERATIONS)
+}
+
+/// Those about conversations, health and this description.
+const OPERATIONS: &[Operation] = &[
     Operation {
         id: "submitMessage",
         method: "post",

@@ -14,7 +14,7 @@ pub(super) fn all() -> Value {
     let turn = json!({ "type": "string", "format": "uuid" });
     let place = json!({ "type": "string", "pattern": PLACE });
     let turn_example = "00000000-0000-8002-b7a8-9a72b3e316c8";
-    json!({
+    let mut all = json!({
         "MessageId": path("message_id", "The turn's id, as the submission answered it.", &turn, turn_example),
         "UserIdInPath": path("user_id", "The user, percent-encoded.", &id, "alice"),
         "UserId": query("user_id", true, "The user who wrote the message.", &id, "alice"),
@@ -51,7 +51,11 @@ pub(super) fn all() -> Value {
             &json!({ "type": "string" }),
             "checkout-17",
         ),
-    })
+    });
+    if let Some(all) = all.as_object_mut() {
+        super::callbacks::parameters(all);
+    }
+    all
 }
 
 fn path(name: &str, description: &str, schema: &Value, example: &str) -> Value {

@@ -4,20 +4,21 @@ use crate::limits::{TICKET_FIRST_USE_MAX, TICKET_LIFETIME};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use turnwise_api::{
-    ChatType, Code, FieldError, Health, HealthStatus, MessageAnswer, MessageFields, MessageStatus,
-    MessageType, ProblemForm, QueueAnswer, QueueConversation, Readiness, Rfc3339, StreamError, TicketAnswer,
-    TicketRequest, TicketStream, TurnAnswer, TurnFailure,
+    CallbackAnswer, CallbackList, CallbackPhase, ChatType, Code, FieldError, Health, HealthStatus,
+    MessageAnswer, MessageFields, MessageStatus, MessageType, ProblemForm, QueueAnswer, QueueConversation,
+    Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StreamError, TicketAnswer, TicketRequest,
+    TicketStream, TurnAnswer, TurnCallback, TurnFailure,
 };
 use utoipa::ToSchema;
 
 /// 2026-11-21, 12:00 in UTC, in microseconds.
-const NOON: i64 = 1_795_262_400_000_000;
-const SECOND: i64 = 1_000_000;
+pub(super) const NOON: i64 = 1_795_262_400_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 /// How long a turn of the examples is kept.
 const KEPT: i64 = 24 * 3_600 * SECOND;
 /// A place in a stream.
 const PLACE: &str = "^[0-9]{1,19}-[0-9]{1,19}$";
-const TURN: &str = "00000000-0000-8002-b7a8-9a72b3e316c8";
+pub(super) const TURN: &str = "00000000-0000-8002-b7a8-9a72b3e316c8";
 
 /// Where a schema stands in the document.
 pub(super) fn reference(name: &str) -> Value {
@@ -27,6 +28,12 @@ pub(super) fn reference(name: &str) -> Value {
 /// Every schema, by name.
 pub(super) fn all() -> Value {
     let mut all = Map::new();
+    add::<CallbackAnswer>(&mut all);
+    add::<CallbackList>(&mut all);
+    add::<CallbackPhase>(&mut all);
+    add::<RedriveAnswer>(&mut all);
+    add::<RedriveRequest>(&mut all);
+    add::<TurnCallback>(&mut all);
     add::<ChatType>(&mut all);
     add::<FieldError>(&mut all);
     add::<Health>(&mut all);
@@ -68,6 +75,7 @@ pub(super) fn all() -> Value {
     all.insert("Document".to_owned(), json!({ "type": "object", "description": "An OpenAPI document." }));
     all.insert("Text".to_owned(), json!({ "type": "string" }));
     let mut all = Value::Object(all);
+    super::callbacks::conditions(&mut all);
     if let Some(message) = all.pointer_mut("/MessageRequest").and_then(Value::as_object_mut) {
         message.insert("allOf".to_owned(), conditions());
     }
@@ -160,12 +168,12 @@ pub(super) fn none() -> Value {
     Value::Null
 }
 
-fn examples(named: &[(&str, Value)]) -> Value {
+pub(super) fn examples(named: &[(&str, Value)]) -> Value {
     let named = named.iter().map(|(name, value)| ((*name).to_owned(), json!({ "value": value })));
     named.collect::<Map<String, Value>>().into()
 }
 
-fn value(shape: &impl serde::Serialize) -> Value {
+pub(super) fn value(shape: &impl serde::Serialize) -> Value {
     serde_json::to_value(shape).expect("the shapes are JSON")
 }
 
@@ -225,6 +233,8 @@ fn turn(status: MessageStatus) -> TurnAnswer<'static> {
         answer: None,
         error: None,
         partial: None,
+        callback: None,
+        redrive_of: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/api/v1/message`: submit, look, cancel.
 
-use super::{json, query, submission};
+use super::{callbacks, json, query, submission};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
 use turnwise_api::{ChatAnswer, Code, MessageAnswer, MessageStatus, Rfc3339, TurnAnswer, TurnFailure};
-use turnwise_broker::{Cancel, Submitted, TurnEnd, TurnState, TurnView};
+use turnwise_broker::{Cancel, Redriven, Submitted, TurnEnd, TurnState, TurnView};
 use turnwise_core::Timestamp;
 
 /// How long a submission waits for its turn's end.
@@ -79,13 +79,17 @@ async fn submitted(
     }
     body::require_json(&head.headers)?;
     let preference = Preference::of(&head.headers);
-    let patience = Patience::of(app, preference);
+    let mut patience = Patience::of(app, preference);
     let submitted = {
         let body = body::read(app, body).await?;
-        let mut submission = submission::parse(&body.bytes, &head.headers, caller)?;
+        let callbacks = &app.broker.config().callbacks;
+        let mut submission = submission::parse(&body.bytes, &head.headers, caller, callbacks)?;
         *standing = app.rates.of_conversation((&submission.org, &submission.conversation));
         standing.map_or(Ok(()), |standing| standing.check())?;
-        submission.prefer_stream = patience == Patience::None;
+        submission.prefer_stream = patience == Patience::None && submission.callback.is_none();
+        if submission.callback.is_some() {
+            patience = Patience::None;
+        }
         app.broker.submit(submission).await?
     };
     let mut response = match end(app, &submitted, patience).await? {
@@ -220,6 +224,25 @@ pub(crate) async fn cancel(
     turn(&view, if running { MessageStatus::Stopping } else { status(view.state) })
 }
 
+/// `POST /api/v1/message/{message_id}/redrive`.
+pub(crate) async fn redrive(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Failure> {
+    if app.drain.phase() > Phase::Serving {
+        return Err(Failure::new(Code::Draining, "The server is shutting down"));
+    }
+    let id = query::message_id(path)?;
+    match app.broker.redrive_turn(&caller.scope(), id).await? {
+        Redriven::NotFound => Err(Failure::not_found()),
+        Redriven::NotFailed(_) => {
+            Err(Failure::new(Code::NotFailed, "Only a turn that has failed can be redriven").about(id))
+        }
+        Redriven::Submitted(submitted) => waiting(&app, &submitted).await,
+    }
+}
+
 fn turn(view: &TurnView, status: MessageStatus) -> Result<Response, Failure> {
     let (id, answer) = (view.id.to_string(), view.answer.as_deref().and_then(raw));
     json(&TurnAnswer {
@@ -241,6 +264,8 @@ fn turn(view: &TurnView, status: MessageStatus) -> Result<Response, Failure> {
             detail: &error.detail,
         }),
         partial: view.partial.as_deref(),
+        callback: view.callback.as_ref().map(callbacks::of_turn),
+        redrive_of: view.redrive_of.map(|id| id.to_string()),
     })
 }
 
@@ -259,6 +284,6 @@ fn status(state: TurnState) -> MessageStatus {
     }
 }
 
-fn rfc3339(at: Timestamp) -> Rfc3339 {
+pub(crate) fn rfc3339(at: Timestamp) -> Rfc3339 {
     Rfc3339(at.0)
 }

@@ -1,5 +1,6 @@
 //! Routes that answer JSON, a file per resource.
 
+pub(crate) mod callbacks;
 pub(crate) mod health;
 pub(crate) mod message;
 pub(crate) mod query;

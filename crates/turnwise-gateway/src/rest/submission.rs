@@ -8,11 +8,16 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::error::Category;
 use turnwise_api::{ChatRequest, Code, FIELDS_MAX, Field, MessageFields, Shallow};
-use turnwise_broker::{Conversation, Submission};
+use turnwise_broker::{CallbackRules, CallbackTarget, Conversation, Submission};
 use turnwise_core::limits::PAYLOAD_BYTES_MAX;
 
 /// Reads and checks a submission; names everything that is wrong with it.
-pub(crate) fn parse(body: &[u8], headers: &HeaderMap, caller: &Caller) -> Result<Submission, Failure> {
+pub(crate) fn parse(
+    body: &[u8],
+    headers: &HeaderMap,
+    caller: &Caller,
+    callbacks: &CallbackRules,
+) -> Result<Submission, Failure> {
     let fields: MessageFields<'_> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     let mut errors = Errors::default();
     if let Some(name) = fields.repeated {
@@ -27,13 +32,11 @@ pub(crate) fn parse(body: &[u8], headers: &HeaderMap, caller: &Caller) -> Result
     let chat = chat(&fields, &mut errors);
     let request = request(&fields, &chat, &mut errors);
     let client_message_id = client_message_id(&fields, headers, &mut errors)?;
-    let callback = errors.optional("/callback_url", &fields.callback_url).is_some();
-    if callback {
-        errors.add("/callback_url", "must be left out: answers cannot be posted to a URL yet");
-    }
+    let callback = callback(&fields, callbacks, &mut errors);
     if !errors.0.is_empty() {
-        let code =
-            if callback && errors.0.len() == 1 { Code::CallbacksUnsupported } else { Code::InvalidContent };
+        let unsupported = !callbacks.accepted && errors.0.len() == 1 && fields.callback_url != Field::Absent;
+        let unsupported = unsupported && matches!(fields.callback_url, Field::Text(_));
+        let code = if unsupported { Code::CallbacksUnsupported } else { Code::InvalidContent };
         return Err(Failure::invalid(code, errors.0));
     }
     if !caller.sees(request.org) {
@@ -48,7 +51,29 @@ pub(crate) fn parse(body: &[u8], headers: &HeaderMap, caller: &Caller) -> Result
         request: forwarded(&request, body.len())?,
         prefer_stream: false,
         traceparent: traceparent(headers),
+        callback,
+        redrive_of: None,
     })
+}
+
+/// Where the end is to be posted, if that is wanted and allowed.
+fn callback(
+    fields: &MessageFields<'_>,
+    callbacks: &CallbackRules,
+    errors: &mut Errors,
+) -> Option<CallbackTarget> {
+    let url = errors.optional("/callback_url", &fields.callback_url)?;
+    if !callbacks.accepted {
+        errors.add("/callback_url", "must be left out: this server has no secret to sign callbacks with");
+        return None;
+    }
+    match callbacks.check(url) {
+        Ok(target) => Some(target),
+        Err(detail) => {
+            errors.add("/callback_url", detail);
+            None
+        }
+    }
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {
@@ -210,7 +235,11 @@ mod tests {
     const GOOD: &str = r#""user_id":"u","org_id":"o","client_id":"web","message":"hi""#;
 
     fn parsed(json: &str) -> Result<Submission, Failure> {
-        parse(json.as_bytes(), &HeaderMap::new(), &Caller::anyone())
+        parse_with(json.as_bytes(), &CallbackRules::default())
+    }
+
+    fn parse_with(body: &[u8], callbacks: &CallbackRules) -> Result<Submission, Failure> {
+        parse(body, &HeaderMap::new(), &Caller::anyone(), callbacks)
     }
 
     fn forwarded(json: &str) -> String {
@@ -297,11 +326,26 @@ mod tests {
     }
 
     #[test]
+    fn a_callback_url_is_taken_or_refused_at_its_place() {
+        let callbacks = CallbackRules { accepted: true, ..CallbackRules::default() };
+        let with =
+            |url: &str| parse_with(format!(r#"{{{GOOD},"callback_url":{url}}}"#).as_bytes(), &callbacks);
+        let target = with(r#""https://a.example/x""#).unwrap().callback;
+        assert_eq!(target.map(|target| target.url).as_deref(), Some("https://a.example/x"));
+        assert_eq!(with("null").unwrap().callback, None);
+        for url in [r#""http://a.example/""#, r#""https://127.0.0.1/""#, r#""""#, "5"] {
+            let Err(failure) = with(url) else { panic!("accepted: {url}") };
+            assert_eq!(failure.code(), Code::InvalidContent, "{url}");
+            assert_eq!(failure.errors().first().map(|e| e.pointer.as_ref()), Some("/callback_url"), "{url}");
+        }
+    }
+
+    #[test]
     fn what_is_not_json_is_told_apart() {
         for body in ["", "{", "{\"a\":1", "a=b", "{'a':1}", "{} {}", "{\"user_id\":\"\\ud800\"}"] {
             refused(body, Code::NotJson, &[]);
         }
-        let failure = parse(b"{\"user_id\":\"\xff\"}", &HeaderMap::new(), &Caller::anyone()).err().unwrap();
+        let failure = parse_with(b"{\"user_id\":\"\xff\"}", &CallbackRules::default()).err().unwrap();
         assert_eq!(failure.code(), Code::NotJson);
     }
 }

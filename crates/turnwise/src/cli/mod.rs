@@ -4,6 +4,7 @@
 mod agent;
 mod bench;
 mod configuration;
+mod dead;
 mod demo;
 mod keys;
 #[cfg(feature = "mutants")]
@@ -52,6 +53,9 @@ enum Command {
     /// Fake agents
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Callbacks that were given up on: list, show, try again, drop
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -97,6 +101,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Serve(arguments) => serve::run(context, &arguments),
         Command::Send(arguments) => send::run(context, arguments),
         Command::Agent(command) => agent::run(context, command),
+        Command::Dead(command) => dead::run(context, command),
         Command::Keys(command) => keys::run(context, command),
         Command::Config(command) => configuration::run(context, &command),
         Command::Bench(command) => bench::run(context, &command),

@@ -20,6 +20,12 @@ pub(super) const CONNECTIONS_PER_ADDRESS: RangeInclusive<u64> = 1..=*CONNECTIONS
 pub(super) const AGENT_TIMEOUT: RangeInclusive<Duration> = MOMENT..=MONTH;
 /// Each call needs a connection and memory of its own.
 pub(super) const AGENT_CONCURRENCY: RangeInclusive<u64> = 1..=100_000;
+/// Each try needs a connection of its own.
+pub(super) const CALLBACK_CONCURRENCY: RangeInclusive<u64> = 1..=10_000;
+/// The lease of a try is longer by a while.
+pub(super) const CALLBACK_TIMEOUT: RangeInclusive<Duration> = MOMENT..=Duration::from_secs(300);
+/// With ten minutes between two.
+pub(super) const CALLBACK_ATTEMPTS: RangeInclusive<u64> = 1..=1_000;
 /// Turns that wait are counted, not listed.
 pub(super) const DEPTH: RangeInclusive<u64> = 1..=1_000_000;
 /// Renewed every third of it: less than a second would be lost to a slow disk.

@@ -1,6 +1,7 @@
 //! The configuration: one `Config::load` for the whole program. Flag before
 //! environment before TOML file before default; unknown names are errors.
 
+mod callbacks;
 mod http;
 pub(crate) mod keys;
 mod layers;
@@ -8,6 +9,7 @@ mod limits;
 pub(crate) mod settings;
 mod show;
 
+pub(crate) use callbacks::Callbacks;
 pub(crate) use keys::Key;
 pub(crate) use layers::{ConfigError, Source};
 pub(crate) use show::{env_example, reference, rows};
@@ -66,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) agent_timeout: Duration,
     pub(crate) agent_concurrency: u32,
     pub(crate) agent_stream: AgentStream,
+    pub(crate) callbacks: Callbacks,
     pub(crate) message_async: bool,
     pub(crate) depth_max: u32,
     pub(crate) turn_lease: Duration,
@@ -117,6 +120,7 @@ impl Config {
             agent_timeout: read.seconds("agent.timeout_seconds", limits::AGENT_TIMEOUT)?,
             agent_concurrency: read.number("agent.concurrency", limits::AGENT_CONCURRENCY)?,
             agent_stream: read.agent_stream()?,
+            callbacks: read.callbacks()?,
             message_async: read.one_of("message.mode", &["sync", "async"])? == "async",
             depth_max: read.number("conversation.depth_max", limits::DEPTH)?,
             turn_lease: read.seconds("turn.lease_seconds", limits::LEASE)?,

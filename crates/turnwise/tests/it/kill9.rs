@@ -2,7 +2,7 @@
 //! is lost, nothing runs twice or out of order, and queues move again with no
 //! new request.
 
-use crate::support::{ORG, Running, serve, submit};
+use crate::support::{ORG, Running, serve, submit_for};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use turnwise_mock::{
-    AgentConfig, Call, CallOutcome, Conn, FakeAgent, HistoryChecker, Terminal, TurnReceipt,
-    conversation_of_user,
+    AgentConfig, Answering, Call, CallOutcome, CallbackChecker, CallbackReceiver, Conn, FakeAgent,
+    HistoryChecker, Terminal, TurnReceipt, conversation_of_user,
 };
 
 /// Kills that count, unless [`CYCLES_ENV`] says otherwise.
@@ -32,8 +32,17 @@ const IDLE: Duration = Duration::from_millis(200);
 /// The same when a turn has no answer: it may have been interrupted, or wait for its next call.
 const INTERRUPTED_IDLE: Duration = Duration::from_millis(1_000);
 
+/// One of so many turns has a callback.
+const CALLBACK_EVERY: u64 = 3;
+/// One of so many callbacks is refused when it first comes.
+const BUSY_EVERY: usize = 10;
+/// After the last restart every callback is delivered by then.
+const CALLBACKS_MAX: Duration = Duration::from_secs(60);
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 #[derive(Clone)]
 struct Sent {
+    callback: Option<String>,
     user: String,
     text: String,
     client_message_id: String,
@@ -49,6 +58,8 @@ struct History {
     stop: AtomicBool,
     accepted: Mutex<Vec<TurnReceipt>>,
     unanswered: Mutex<Vec<Sent>>,
+    /// Accepted turns that have a callback.
+    callbacks: Mutex<HashSet<String>>,
     /// When the server was killed, in the order of the agent's calls.
     kills: Mutex<Vec<u64>>,
 }
@@ -59,6 +70,9 @@ impl History {
     }
 
     async fn accept(&self, sent: &Sent, body: &Value) {
+        if sent.callback.is_some() {
+            self.callbacks.lock().await.insert(body["message_id"].as_str().unwrap().to_owned());
+        }
         self.accepted.lock().await.push(TurnReceipt {
             message_id: body["message_id"].as_str().unwrap().to_owned(),
             conversation: conversation_of_user(ORG, &sent.user),
@@ -69,20 +83,65 @@ impl History {
     }
 }
 
+async fn send(conn: &mut Conn, sent: &Sent) -> Result<(u16, Value), turnwise_mock::ClientError> {
+    let own_id = Some(sent.client_message_id.as_str());
+    submit_for(conn, &sent.user, &sent.text, own_id, sent.callback.as_deref()).await
+}
+
+/// A receiver that is busy now and then when a callback first comes.
+async fn receiver() -> CallbackReceiver {
+    let answering: Answering = Arc::new(|before, one| {
+        let first = !before.iter().any(|it| it.message_id == one.message_id);
+        let busy = first && one.message_id.bytes().map(usize::from).sum::<usize>() % BUSY_EVERY == 0;
+        if busy { http::StatusCode::SERVICE_UNAVAILABLE } else { http::StatusCode::NO_CONTENT }
+    });
+    CallbackReceiver::start(([127, 0, 0, 1], 0).into(), Some(SECRET), answering).await.unwrap()
+}
+
+/// Waits, without a request, until every callback was taken; then judges all that came.
+async fn judge_callbacks(agent: &FakeAgent, receiver: &CallbackReceiver, history: &History) -> usize {
+    let wanted = history.callbacks.lock().await.clone();
+    let started = Instant::now();
+    loop {
+        let received = receiver.received();
+        let taken: HashSet<_> =
+            received.iter().filter(|one| one.answered == 204).map(|one| one.message_id.clone()).collect();
+        if wanted.is_subset(&taken) {
+            break;
+        }
+        let missing = wanted.difference(&taken).count();
+        assert!(started.elapsed() < CALLBACKS_MAX, "{missing} callbacks of {} are missing", wanted.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Turns of a conversation end in the order in which their calls began.
+    let mut calls = agent.journal().calls();
+    calls.sort_by_key(|call| call.started);
+    let mut checker = CallbackChecker::new();
+    for call in calls.iter().filter(|call| wanted.contains(&call.message_id)) {
+        checker.add_turn(&call.message_id, &call.conversation);
+    }
+    let received = receiver.received();
+    let violations = checker.check(&received);
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert!(received.len() >= wanted.len());
+    received.len()
+}
+
 /// Writes until the server is gone. Half of its messages are streamed in parts.
-async fn client(history: Arc<History>, url: String, user: String) {
+async fn client(history: Arc<History>, url: String, user: String, hook: String) {
     let mut conn = Conn::new(&url);
     while !history.stop.load(Ordering::SeqCst) {
         let number = history.next_message.fetch_add(1, Ordering::SeqCst);
         let parts = if number.is_multiple_of(2) { " [[events=0]]" } else { " [[events=3 gap=10]]" };
         let sent = Sent {
+            callback: number.is_multiple_of(CALLBACK_EVERY).then(|| hook.clone()),
             user: user.clone(),
             text: format!("message {number}{parts}"),
             client_message_id: format!("m{number}"),
             sent: history.tick(),
         };
         history.outstanding.fetch_add(1, Ordering::SeqCst);
-        let answer = submit(&mut conn, &sent.user, &sent.text, Some(&sent.client_message_id)).await;
+        let answer = send(&mut conn, &sent).await;
         history.outstanding.fetch_sub(1, Ordering::SeqCst);
         match answer {
             Ok((200, body)) => history.accept(&sent, &body).await,
@@ -98,13 +157,19 @@ async fn client(history: Arc<History>, url: String, user: String) {
 
 /// One run of load that ends with a kill. True if the kill cut a call of the agent and a
 /// submission: the agent saw its caller leave, and a client that had sent got no answer.
-async fn load_and_kill(server: &mut Running, agent: &FakeAgent, history: &Arc<History>, cycle: u32) -> bool {
+async fn load_and_kill(
+    server: &mut Running,
+    agent: &FakeAgent,
+    hook: &str,
+    history: &Arc<History>,
+    cycle: u32,
+) -> bool {
     assert!(history.unanswered.lock().await.is_empty(), "the last cycle was not finished");
     let mut clients = JoinSet::new();
     for user in 0..USERS {
         for _ in 0..2 {
             let name = format!("user-{user}");
-            clients.spawn(client(Arc::clone(history), server.url().to_owned(), name));
+            clients.spawn(client(Arc::clone(history), server.url().to_owned(), name, hook.to_owned()));
         }
     }
     tokio::time::sleep(Duration::from_millis(40 + u64::from(cycle % 7) * 23)).await;
@@ -188,8 +253,7 @@ async fn repeat_unanswered(url: &str, history: &History) {
     let mut conn = Conn::new(url);
     for sent in unanswered {
         loop {
-            let (status, body) =
-                submit(&mut conn, &sent.user, &sent.text, Some(&sent.client_message_id)).await.unwrap();
+            let (status, body) = send(&mut conn, &sent).await.unwrap();
             if status == 429 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -227,7 +291,14 @@ async fn nothing_acknowledged_is_lost_over_many_kills() {
     let folder = tempfile::tempdir().unwrap();
     let config = AgentConfig { delay_ms: 10, delay_spread_ms: 30, ..AgentConfig::default() };
     let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), config).await.unwrap();
-    let env = [("TURNWISE_CONVERSATION_DEPTH_MAX", "12")];
+    let receiver = receiver().await;
+    let hook = receiver.url("/hook");
+    let env = [
+        ("TURNWISE_CONVERSATION_DEPTH_MAX", "12"),
+        ("TURNWISE_CALLBACKS_SECRET", SECRET),
+        ("TURNWISE_CALLBACKS_ALLOW_PRIVATE_HOSTS", "127.0.0.1"),
+        ("TURNWISE_CALLBACKS_TIMEOUT", "2"),
+    ];
     let history = Arc::new(History::default());
     let mut server = serve(folder.path(), 0, Some(&agent.base_url()), &env).await;
     let port = u16::try_from(server.ready["port"].as_u64().unwrap()).unwrap();
@@ -235,7 +306,7 @@ async fn nothing_acknowledged_is_lost_over_many_kills() {
     let mut states: HashMap<String, u64> = HashMap::new();
     let cycles = cycles();
     while valid < cycles {
-        match load_and_kill(&mut server, &agent, &history, valid + invalid).await {
+        match load_and_kill(&mut server, &agent, &hook, &history, valid + invalid).await {
             true => valid += 1,
             false => invalid += 1,
         }
@@ -261,6 +332,10 @@ async fn nothing_acknowledged_is_lost_over_many_kills() {
     let verdict = checker.check();
     assert!(verdict.is_clean(), "{:#?}", verdict.violations);
     assert!(verdict.receipts > 4 * cycles as usize, "too little happened: {}", verdict.receipts);
+    let callbacks = history.callbacks.lock().await.len();
+    let posts = judge_callbacks(&agent, &receiver, &history).await;
+    assert!(callbacks > cycles as usize, "too few callbacks: {callbacks}");
+    println!("{callbacks} callbacks, delivered {posts} times");
     println!(
         "{valid} kills ({invalid} missed), {} turns, {} calls, {states:?}, slowest drain {slowest:?}",
         verdict.receipts, verdict.calls

@@ -103,9 +103,20 @@ pub(crate) async fn submit(
     text: &str,
     client_message_id: Option<&str>,
 ) -> Result<(u16, Value), turnwise_mock::ClientError> {
+    submit_for(conn, user, text, client_message_id, None).await
+}
+
+/// The same, the end to be posted to a URL.
+pub(crate) async fn submit_for(
+    conn: &mut Conn,
+    user: &str,
+    text: &str,
+    client_message_id: Option<&str>,
+    callback_url: Option<&str>,
+) -> Result<(u16, Value), turnwise_mock::ClientError> {
     let body = json!({
         "user_id": user, "org_id": ORG, "client_id": "web", "message": text,
-        "client_message_id": client_message_id,
+        "client_message_id": client_message_id, "callback_url": callback_url,
     });
     let headers = [("prefer", "respond-async")];
     let answer = conn.call(Method::POST, "/api/v1/message", &headers, body.to_string().into()).await?;

@@ -31,6 +31,8 @@ pub(crate) async fn p50_ms(folder: &Path) -> Result<f64, Failure> {
             request: Bytes::from(text()),
             prefer_stream: false,
             traceparent: None,
+            callback: None,
+            redrive_of: None,
         };
         broker.submit(submission).await.map_err(failed)?;
     }

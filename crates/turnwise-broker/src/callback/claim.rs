@@ -1,0 +1,130 @@
+//! Handing callbacks to dispatch, slots round robin over orgs (clauses C8, C10).
+
+use super::callbacks_queue;
+use super::record::{History, history_topic, read_message};
+use super::settle::settlement;
+use crate::broker::Broker;
+use crate::error::BrokerError;
+use std::fmt;
+use turnwise_core::limits::CLAIM_LIMIT_MAX;
+use turnwise_core::{Claim, Delivery, MessageId, Outcome, Receipt, Timestamp};
+
+/// A callback handed out under a lease. Dropping it changes nothing in the
+/// store: the lease runs out.
+#[derive(Clone)]
+pub struct Callback {
+    /// Its id: the same for every try.
+    pub id: MessageId,
+    /// Its org.
+    pub org: String,
+    /// The turn whose end it tells.
+    pub turn: MessageId,
+    /// Where to.
+    pub url: String,
+    /// Who submitted the turn.
+    pub user: String,
+    /// The client's own id of it.
+    pub client_message_id: Option<String>,
+    /// 1 for the first try.
+    pub attempt: u32,
+    /// When the turn ended.
+    pub created_at: Timestamp,
+    pub(crate) receipt: Receipt,
+}
+
+/// URLs of callbacks hold secrets.
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback")
+            .field("id", &self.id)
+            .field("turn", &self.turn)
+            .field("attempt", &self.attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Leases up to `limit` callbacks, at most one per conversation and host.
+    /// Never waits. Do not drop the future halfway: what is leased by then
+    /// would rest until its lease is over.
+    ///
+    /// # Errors
+    /// When the store does not answer and none was leased.
+    pub async fn claim_callbacks(&self, limit: u32) -> Result<Vec<Callback>, BrokerError> {
+        let inner = &self.0;
+        let ring = &inner.callback_ring;
+        self.poll(ring).await?;
+        let mut callbacks = Vec::new();
+        let mut wanted = limit.min(CLAIM_LIMIT_MAX);
+        while wanted > 0
+            && let Some((org, orgs)) = ring.take()
+        {
+            let orgs = u32::try_from(orgs).unwrap_or(u32::MAX).max(1);
+            let share = (wanted / orgs).max(1);
+            let lease = inner.config.callback_lease;
+            let claim = Claim { queue: callbacks_queue(&org)?, limit: share, lease, durable: false };
+            let deliveries = match inner.store.claim(claim).await {
+                Ok(deliveries) => deliveries,
+                Err(error) => {
+                    ring.add(&org);
+                    if callbacks.is_empty() {
+                        return Err(error.into());
+                    }
+                    break;
+                }
+            };
+            let got = u32::try_from(deliveries.len()).unwrap_or(share);
+            if got >= share {
+                ring.add(&org);
+            }
+            wanted = wanted.saturating_sub(got);
+            for delivery in deliveries {
+                callbacks.extend(self.take_on_callback(&org, delivery).await);
+            }
+        }
+        Ok(callbacks)
+    }
+
+    /// Waits until there may be a callback to claim: a hint, or a poll interval.
+    pub async fn wake_callbacks(&self) {
+        self.0.callback_ring.wake(self.0.config.poll_interval).await;
+    }
+
+    /// `None` when it could not be read and went back, or dead, instead.
+    async fn take_on_callback(&self, org: &str, delivery: Delivery) -> Option<Callback> {
+        let receipt = delivery.receipt.clone();
+        let outcome = match self.prepare_callback(org, delivery).await {
+            Ok(callback) => return Some(callback),
+            Err(BrokerError::Store(turnwise_core::StoreError::Corrupt(reason))) => Outcome::Dead { reason },
+            Err(_) => Outcome::Release,
+        };
+        let id = receipt.id;
+        tracing::warn!(callback_id = %id, ?outcome, "a callback could not be prepared");
+        if let Err(error) = self.0.store.settle(vec![settlement(receipt, outcome, Vec::new())]).await {
+            tracing::warn!(callback_id = %id, %error, "its lease will run out instead");
+        }
+        None
+    }
+
+    async fn prepare_callback(&self, org: &str, delivery: Delivery) -> Result<Callback, BrokerError> {
+        let (turn, record) = read_message(&delivery.headers, &delivery.payload)?;
+        let id = delivery.receipt.id;
+        // The first lease of all has nothing before it.
+        let before = if delivery.attempt > 1 || delivery.enqueued_at <= self.0.started_at {
+            History::read(self.0.store.as_ref(), &history_topic(org, id.nonce())?).await?.attempts
+        } else {
+            0
+        };
+        Ok(Callback {
+            id,
+            org: org.to_owned(),
+            turn,
+            url: record.url,
+            user: record.user,
+            client_message_id: record.client_message_id,
+            attempt: before + 1,
+            created_at: delivery.enqueued_at,
+            receipt: delivery.receipt,
+        })
+    }
+}

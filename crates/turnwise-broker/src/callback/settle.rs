@@ -1,0 +1,160 @@
+//! What a callback says, and how a try of it ends.
+
+use super::claim::Callback;
+use super::record::{Happened, HistoryRecord, happened, history_topic};
+use crate::broker::{Broker, reply_topic_of};
+use crate::error::BrokerError;
+use crate::limits::{SETTLE_BACKOFF, SETTLE_TRIES_MAX};
+use crate::submit::one;
+use crate::turn::TurnEnd;
+use std::time::Duration;
+use tokio::time::sleep;
+use turnwise_core::limits::REASON_BYTES_MAX;
+use turnwise_core::{Effect, Outcome, Receipt, Settled, Settlement, StoreError};
+
+/// The end of a turn, for its callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackAnswer {
+    /// How it ended.
+    pub end: TurnEnd,
+    /// The text of a streamed answer that has no whole one.
+    pub text: Option<String>,
+}
+
+/// How a try ended. Reasons are shown to operators: nothing of the URL or of the answer belongs in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallbackOutcome {
+    /// Taken.
+    Delivered {
+        /// The receiver's.
+        status: u16,
+    },
+    /// Not taken; again after the delay, unless that was the last try.
+    Failed {
+        /// The receiver's, if it answered.
+        status: Option<u16>,
+        /// A few words.
+        reason: String,
+        /// Holds up the later ones of its conversation and host, and nothing else.
+        delay: Duration,
+    },
+    /// Never to be taken: kept as a dead letter.
+    Dead {
+        /// The receiver's, if it answered.
+        status: Option<u16>,
+        /// A few words.
+        reason: String,
+    },
+    /// Not tried: no slot was free for its host.
+    Deferred {
+        /// Not before.
+        delay: Duration,
+    },
+    /// Not tried: back to its place at once.
+    Released,
+}
+
+pub(super) fn settlement(receipt: Receipt, outcome: Outcome, effects: Vec<Effect>) -> Settlement {
+    Settlement { receipt, outcome, effects }
+}
+
+impl Broker {
+    /// The end that a callback tells; `None` when it is not kept any longer.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn callback_answer(&self, callback: &Callback) -> Result<Option<CallbackAnswer>, BrokerError> {
+        let topic = reply_topic_of(&callback.org, callback.turn)?;
+        let Some(terminal) = self.terminal(&topic).await?.filter(|it| it.is_of(callback.turn)) else {
+            return Ok(None);
+        };
+        let end = terminal.end();
+        let text = if end.answer.is_none() { self.partial(&topic).await? } else { None };
+        Ok(Some(CallbackAnswer { end, text }))
+    }
+
+    /// Ends a try and its lease, and notes it, in one step.
+    ///
+    /// # Errors
+    /// `LeaseLost` when it took too long: it will be tried again. Other errors: it may be.
+    pub async fn settle_callback(
+        &self,
+        callback: &Callback,
+        outcome: CallbackOutcome,
+    ) -> Result<(), BrokerError> {
+        let retention = self.0.config.retention;
+        let (what, status, reason, outcome) = match outcome {
+            CallbackOutcome::Delivered { status } => {
+                (Some(Happened::Delivered), Some(status), None, Outcome::Ack)
+            }
+            CallbackOutcome::Failed { status, reason, .. }
+                if callback.attempt >= self.0.config.callbacks.attempts_max =>
+            {
+                let reason = cut(&format!("given up after {} tries: {reason}", callback.attempt));
+                (Some(Happened::Dead), status, Some(reason.clone()), Outcome::Dead { reason })
+            }
+            CallbackOutcome::Failed { status, reason, delay } => {
+                let reason = cut(&reason);
+                (Some(Happened::Failed), status, Some(reason.clone()), Outcome::Retry { delay, reason })
+            }
+            CallbackOutcome::Dead { status, reason } => {
+                let reason = cut(&reason);
+                (Some(Happened::Dead), status, Some(reason.clone()), Outcome::Dead { reason })
+            }
+            CallbackOutcome::Deferred { delay } => {
+                let reason = "waits for a free slot of its host".to_owned();
+                (None, None, None, Outcome::Retry { delay, reason })
+            }
+            CallbackOutcome::Released => (None, None, None, Outcome::Release),
+        };
+        let mut effects = Vec::new();
+        if let Some(what) = what {
+            let record = HistoryRecord {
+                callback: callback.id.to_string(),
+                at: self.0.now().0,
+                attempt: callback.attempt,
+                status,
+                reason,
+            };
+            let topic = history_topic(&callback.org, callback.id.nonce())?;
+            // As long as the turn, or a dead letter of the callback, may be looked at.
+            let kept = if what == Happened::Delivered { retention } else { retention.saturating_mul(2) };
+            let keep_until = self.0.now().after(kept);
+            effects.push(Effect::Publish(happened(topic, what, &record, keep_until)));
+        }
+        let settlement = settlement(callback.receipt.clone(), outcome, effects);
+        let answer = self.settle_callback_confirmed(callback, &settlement).await;
+        self.0.callback_ring.mark(&callback.org);
+        answer
+    }
+
+    async fn settle_callback_confirmed(
+        &self,
+        callback: &Callback,
+        settlement: &Settlement,
+    ) -> Result<(), BrokerError> {
+        let mut wait = SETTLE_BACKOFF;
+        let mut unknown = false;
+        for left in (0..SETTLE_TRIES_MAX).rev() {
+            let answer = self.0.store.settle(vec![settlement.clone()]).await;
+            match answer.and_then(one).and_then(|answer| answer) {
+                Ok(Settled::Done) => return Ok(()),
+                // The first of the tries has done it, or else it is repeated: both are fine.
+                Ok(Settled::LeaseLost) if unknown => return Ok(()),
+                Ok(Settled::LeaseLost) => return Err(BrokerError::LeaseLost),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) if left > 0 => {
+                    unknown |= matches!(error, StoreError::Unknown(_));
+                    tracing::warn!(callback_id = %callback.id, %error, "the end of a try is not stored yet; again");
+                    sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(BrokerError::LeaseLost)
+    }
+}
+
+fn cut(reason: &str) -> String {
+    reason.chars().take(REASON_BYTES_MAX / 4).collect()
+}

@@ -1,0 +1,296 @@
+//! Sending callbacks (clause C10): a claim loop of its own, beside that of the
+//! turns, so that neither waits for the other.
+
+pub(crate) mod config;
+pub(crate) mod connect;
+mod deliver;
+mod sign;
+mod slots;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use turnwise_broker::{Broker, BrokerError, Callback, CallbackOutcome};
+
+use self::config::{CallbackConfig, CallbackConfigError};
+use self::connect::Resolve;
+use self::deliver::deliver;
+use self::slots::{Admission, Slots};
+use crate::limits::{
+    CALLBACK_HELD_TIME_MAX, CALLBACK_SLOW_AFTER, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX,
+};
+use crate::tls::trusting;
+
+/// Draws random bits, for jitter.
+pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// What all tries of this node share.
+struct Context {
+    broker: Broker,
+    config: CallbackConfig,
+    resolver: Arc<dyn Resolve>,
+    random: Random,
+    /// None when there are no certificates to trust: then no https.
+    tls: Option<Arc<ClientConfig>>,
+    /// Tries still running are to be given back.
+    abandon: CancellationToken,
+}
+
+/// Takes callbacks from the broker and posts them.
+pub struct CallbackWorker {
+    context: Context,
+}
+
+impl CallbackWorker {
+    /// Checks the settings and reads the trusted certificates; connects to nothing yet.
+    pub fn new(
+        broker: Broker,
+        config: CallbackConfig,
+        resolver: Arc<dyn Resolve>,
+        random: Random,
+    ) -> Result<CallbackWorker, CallbackConfigError> {
+        config.check()?;
+        let tls = match trusting(config.ca_file.as_deref()) {
+            Ok(tls) => Some(Arc::new(tls)),
+            Err(error) => {
+                tracing::error!(%error, "callbacks to https URLs cannot be sent: no certificates to check hosts against");
+                None
+            }
+        };
+        let abandon = CancellationToken::new();
+        Ok(CallbackWorker { context: Context { broker, config, resolver, random, tls, abandon } })
+    }
+
+    /// Works until `shutdown`; tries in progress get the grace period, then they are given back.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut desk = Desk::new(Arc::new(self.context));
+        while !shutdown.is_cancelled() {
+            desk.round(&shutdown).await;
+        }
+        desk.drain().await;
+    }
+}
+
+/// Everything in the hands of the worker.
+struct Desk {
+    context: Arc<Context>,
+    slots: Slots,
+    tries: JoinSet<bool>,
+    /// The host of each try, also of one whose task died.
+    hosts: HashMap<Id, String>,
+    /// Leased, and waiting for a slot of their host.
+    held: VecDeque<(Instant, String, Callback)>,
+    /// Going back to the store.
+    errands: JoinSet<()>,
+}
+
+impl Desk {
+    fn new(context: Arc<Context>) -> Desk {
+        let slots = Slots::new(context.config.host_concurrency);
+        Desk {
+            context,
+            slots,
+            tries: JoinSet::new(),
+            hosts: HashMap::new(),
+            held: VecDeque::new(),
+            errands: JoinSet::new(),
+        }
+    }
+
+    /// Starts what may start, then waits for news.
+    async fn round(&mut self, shutdown: &CancellationToken) {
+        while let Some(done) = self.tries.try_join_next_with_id() {
+            self.ended(done);
+        }
+        while self.errands.try_join_next().is_some() {}
+        self.look_at_held();
+        let free = self.free();
+        let mut pause = None;
+        if free > 0 {
+            // Not raced against shutdown: what is leased here must be attended to.
+            match self.context.broker.claim_callbacks(free).await {
+                Ok(callbacks) if callbacks.is_empty() => {}
+                Ok(callbacks) => {
+                    for callback in callbacks {
+                        self.place(Instant::now(), callback);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no callbacks could be claimed");
+                    pause = Some(CLAIM_PAUSE);
+                }
+            }
+        }
+        let context = Arc::clone(&self.context);
+        let oldest = self.held.front().map(|(since, _, _)| *since + CALLBACK_HELD_TIME_MAX);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            Some(done) = self.tries.join_next_with_id() => self.ended(done),
+            Some(_) = self.errands.join_next() => {}
+            () = until(oldest) => {}
+            () = rest(&context, pause), if free > 0 => {}
+        }
+    }
+
+    /// How many more may be claimed.
+    fn free(&self) -> u32 {
+        let concurrency = usize::try_from(self.context.config.concurrency).unwrap_or(usize::MAX);
+        let slots = concurrency.saturating_sub(self.tries.len());
+        let room = CALLBACKS_HELD_MAX.saturating_sub(self.held.len() + self.errands.len());
+        u32::try_from(slots.min(room)).unwrap_or(u32::MAX)
+    }
+
+    /// Runs, holds or sends back a callback that is leased since then.
+    fn place(&mut self, since: Instant, callback: Callback) {
+        let host = match self.context.broker.config().callbacks.check(&callback.url) {
+            Ok(target) => format!("{}:{}", target.host, target.port),
+            // Refused without a connection: it needs no slot of a host.
+            Err(_) => String::new(),
+        };
+        self.admit(since, host, callback);
+    }
+
+    fn admit(&mut self, since: Instant, host: String, callback: Callback) {
+        match self.slots.admit(&host) {
+            Admission::Run => {
+                let context = Arc::clone(&self.context);
+                let task = self.tries.spawn(async move { attend(&context, callback).await });
+                self.hosts.insert(task.id(), host);
+            }
+            Admission::Hold => self.held.push_back((since, host, callback)),
+            Admission::Defer(delay) => self.send_back(callback, delay),
+        }
+    }
+
+    fn send_back(&mut self, callback: Callback, delay: Duration) {
+        let context = Arc::clone(&self.context);
+        self.errands.spawn(async move {
+            settle(&context, &callback, CallbackOutcome::Deferred { delay }).await;
+        });
+    }
+
+    /// Gives free slots to those that are held, and sends back those that were held too long.
+    fn look_at_held(&mut self) {
+        let now = Instant::now();
+        for (since, host, callback) in std::mem::take(&mut self.held) {
+            if now.saturating_duration_since(since) >= CALLBACK_HELD_TIME_MAX {
+                let delay = self.slots.defer(&host);
+                self.send_back(callback, delay);
+            } else {
+                self.admit(since, host, callback);
+            }
+        }
+    }
+
+    fn ended(&mut self, done: Result<(Id, bool), JoinError>) {
+        let (id, quickly) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!("the task of a callback died; the callback will be tried again");
+                }
+                (error.id(), false)
+            }
+        };
+        if let Some(host) = self.hosts.remove(&id) {
+            self.slots.ended(&host, quickly);
+        }
+    }
+
+    /// What is only held goes back; what is being tried may end.
+    async fn drain(mut self) {
+        for (_, _, callback) in std::mem::take(&mut self.held) {
+            let context = Arc::clone(&self.context);
+            self.errands.spawn(async move {
+                settle(&context, &callback, CallbackOutcome::Released).await;
+            });
+        }
+        let (tries, errands) = (&mut self.tries, &mut self.errands);
+        let all = async {
+            while tries.join_next().await.is_some() {}
+            while errands.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(self.context.config.drain_grace, all).await.is_ok() {
+            return;
+        }
+        tracing::info!(callbacks = self.tries.len(), "giving back the callbacks still in progress");
+        self.context.abandon.cancel();
+        let (tries, errands) = (&mut self.tries, &mut self.errands);
+        let all = async {
+            while tries.join_next().await.is_some() {}
+            while errands.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(RELEASE_TIME_MAX, all).await.is_err() {
+            tracing::warn!("some callbacks could not be given back; their leases will run out");
+            self.tries.shutdown().await;
+            self.errands.shutdown().await;
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn rest(context: &Context, pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => context.broker.wake_callbacks().await,
+    }
+}
+
+/// Sees one try to its end; whether the host was quick.
+async fn attend(context: &Context, callback: Callback) -> bool {
+    let started = Instant::now();
+    let outcome = tokio::select! {
+        biased;
+        outcome = deliver(context, &callback) => outcome,
+        () = context.abandon.cancelled() => CallbackOutcome::Released,
+    };
+    let quickly = started.elapsed() < CALLBACK_SLOW_AFTER;
+    report(&callback, &outcome);
+    settle(context, &callback, outcome).await;
+    quickly
+}
+
+async fn settle(context: &Context, callback: &Callback, outcome: CallbackOutcome) {
+    match context.broker.settle_callback(callback, outcome).await {
+        Ok(()) => {}
+        Err(BrokerError::LeaseLost) => {
+            tracing::warn!(callback_id = %callback.id, "lost the lease on a callback; it will be tried again");
+        }
+        Err(error) => {
+            tracing::warn!(callback_id = %callback.id, %error, "the end of a try was not stored; it will be repeated");
+        }
+    }
+}
+
+/// One line per try; never the URL.
+fn report(callback: &Callback, outcome: &CallbackOutcome) {
+    let (callback_id, message_id, attempt) = (callback.id, callback.turn, callback.attempt);
+    match outcome {
+        CallbackOutcome::Delivered { status } => {
+            tracing::debug!(%callback_id, %message_id, attempt, status, "a callback was delivered");
+        }
+        CallbackOutcome::Failed { status, reason, delay } => {
+            let seconds = delay.as_secs_f64();
+            tracing::info!(%callback_id, %message_id, attempt, ?status, reason, seconds, "a callback was not taken; again later");
+        }
+        CallbackOutcome::Dead { status, reason } => {
+            tracing::warn!(%callback_id, %message_id, attempt, ?status, reason, "a callback was given up");
+        }
+        CallbackOutcome::Deferred { .. } | CallbackOutcome::Released => {
+            tracing::debug!(%callback_id, %message_id, attempt, "a callback goes back untried");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Hosts of callbacks that are hostile: names that lead inside, redirects,
+//! answers without end. And those with the wrong certificate.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use turnwise_broker::CallbackState;
+use turnwise_dispatch::{Resolve, Resolved};
+use turnwise_mock::CallbackReceiver;
+
+use crate::callbacks::{Post, SECRET};
+
+/// Answers each question with the next of these lists, and the last for ever.
+struct Names {
+    answers: Vec<Vec<SocketAddr>>,
+    asked: AtomicUsize,
+}
+
+impl Names {
+    fn new(answers: &[&[&str]]) -> Arc<Names> {
+        let list = |list: &&[&str]| list.iter().map(|address| address.parse().unwrap()).collect();
+        Arc::new(Names { answers: answers.iter().map(list).collect(), asked: AtomicUsize::new(0) })
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, _host: String, _port: u16) -> Resolved {
+        let at = self.asked.fetch_add(1, Ordering::SeqCst).min(self.answers.len() - 1);
+        let answer = self.answers[at].clone();
+        Box::pin(
+            async move { if answer.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(answer) } },
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_refused_at_connect_whatever_stands_beside_it() {
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let inside = trap.local_addr().unwrap().to_string();
+    let mixed = ["8.8.8.8:443", &inside];
+    let others =
+        ["10.0.0.1:443", "169.254.169.254:443", "[::1]:443", "[::ffff:127.0.0.1]:443", "[fd00::1]:443"];
+    let mut lists: Vec<Vec<&str>> = vec![vec![&inside], mixed.to_vec()];
+    lists.extend(others.iter().map(|&one| vec![one]));
+    for list in lists {
+        let mut post = Post::new(&[]).await;
+        post.resolver = Names::new(&[&list]);
+        post.send();
+        let turn = post.submit("u", "m", "https://hooks.example/").await;
+        let view = post.until_state(turn.id, CallbackState::Dead).await;
+        let reason = view.last.unwrap().reason.unwrap();
+        assert!(reason.starts_with("address_refused"), "{list:?}: {reason}");
+        assert_eq!(view.attempts, 1, "{list:?}");
+    }
+    let touched = tokio::time::timeout(Duration::from_millis(50), trap.accept()).await;
+    assert!(touched.is_err(), "nothing was connected");
+}
+
+/// A name that changes its address between check and use has no use for it: it is asked once a try.
+#[tokio::test]
+async fn a_rebinding_name_is_asked_once_and_the_connection_goes_where_was_checked() {
+    let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let trap = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let (first, then) = (receiver.address().to_string(), trap.address().to_string());
+    let names = Names::new(&[&[&first], &[&then]]);
+    let mut post = Post::new(&["gateway.internal"]).await;
+    post.resolver = names.clone();
+    post.send();
+    let turn = post.submit("u", "m", "http://gateway.internal:7/x").await;
+    post.until_state(turn.id, CallbackState::Delivered).await;
+    assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+    assert_eq!((receiver.received().len(), trap.received().len()), (1, 0));
+    let host = receiver.received()[0].headers.iter().find(|(name, _)| name == "host").unwrap().1.clone();
+    assert_eq!(host, "gateway.internal:7", "the name, not the address");
+    // The next try asks anew, and what is found then is checked anew.
+    let second = post.submit("v", "m", "http://gateway.internal:7/x").await;
+    post.until_state(second.id, CallbackState::Delivered).await;
+    assert_eq!((names.asked.load(Ordering::SeqCst), trap.received().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_name_without_an_address_is_tried_again() {
+    let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let mut post = Post::new(&["gateway.internal"]).await;
+    post.resolver = Names::new(&[&[], &[&receiver.address().to_string()]]);
+    post.send();
+    let turn = post.submit("u", "m", "http://gateway.internal/").await;
+    assert_eq!(post.until_state(turn.id, CallbackState::Delivered).await.attempts, 2);
+}
+
+/// A host that is handed each connection, after the request's head was read.
+async fn host<F>(answer: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> (String, JoinSet<()>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = socket.read(&mut head).await;
+            connections.spawn(answer(socket));
+        }
+    });
+    (url, tasks)
+}
+
+#[tokio::test]
+async fn redirects_to_private_addresses_are_not_followed() {
+    let inside = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let location = inside.url("/");
+    let (url, _host) = host(move |mut socket| {
+        let answer = format!("HTTP/1.1 307 Go\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        async move {
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    })
+    .await;
+    let post = Post::sending().await;
+    let turn = post.submit("u", "m", &url).await;
+    let view = post.until(turn.id, |view| view.attempts > 0).await;
+    assert_eq!(view.last.unwrap().status, Some(307));
+    assert!(inside.received().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_of_a_gibibyte_is_cut_and_its_status_counts() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let (url, _host) = host(move |mut socket| {
+        let count = Arc::clone(&count);
+        async move {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n").await;
+            while let Ok(bytes) = socket.write(&[b'x'; 65_536]).await {
+                count.fetch_add(bytes, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    let post = Post::sending().await;
+    let turn = post.submit("u", "m", &url).await;
+    post.until_state(turn.id, CallbackState::Delivered).await;
+    // What the kernel's buffers took, not what was announced.
+    assert!(sent.load(Ordering::SeqCst) < 64 * 1024 * 1024, "{sent:?} bytes went out");
+}
+
+#[tokio::test]
+async fn headers_without_end_and_one_byte_a_second_are_cut() {
+    let (endless, _one) = host(|mut socket| async move {
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n").await;
+        while socket
+            .write_all(b"x-more: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n")
+            .await
+            .is_ok()
+        {}
+    })
+    .await;
+    let (slow, _two) = host(|mut socket| async move {
+        for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" {
+            if socket.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    let (silent, _three) = host(|socket| async move {
+        std::future::pending::<()>().await;
+        drop(socket);
+    })
+    .await;
+    let mut post = Post::new(&["127.0.0.1"]).await;
+    post.config.timeout = Duration::from_millis(700);
+    post.send();
+    for (user, url, reason) in [
+        ("a", endless, "the connection broke before an answer"),
+        ("b", slow, "the host did not answer within 0.7 s"),
+        ("c", silent, "the host did not answer within 0.7 s"),
+    ] {
+        let turn = post.submit(user, "m", &url).await;
+        let view = post.until(turn.id, |view| view.attempts > 0).await;
+        assert_eq!(view.last.unwrap().reason.as_deref(), Some(reason));
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_hangs_takes_no_slots_from_others() {
+    let (hangs, _host) = host(|socket| async move {
+        std::future::pending::<()>().await;
+        drop(socket);
+    })
+    .await;
+    let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let mut post = Post::new(&["127.0.0.1"]).await;
+    (post.config.concurrency, post.config.host_concurrency) = (4, 2);
+    post.config.timeout = Duration::from_secs(60);
+    post.send();
+    for n in 0..40 {
+        post.submit(&format!("hangs-{n}"), "m", &hangs).await;
+    }
+    // All in time, although those before them wait for a minute.
+    for n in 0..10 {
+        let turn = post.submit(&format!("quick-{n}"), "m", &receiver.url("/")).await;
+        post.until_state(turn.id, CallbackState::Delivered).await;
+    }
+}
+
+/// A receiver behind TLS with a certificate for this name; answers its port and the certificate.
+async fn behind_tls(name: &str, receiver: &CallbackReceiver) -> (u16, String, JoinSet<()>) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), receiver.address());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut pairs = JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            pairs.spawn(async move {
+                let Ok(mut inside) = acceptor.accept(socket).await else { return };
+                let mut outside = TcpStream::connect(to).await.unwrap();
+                // It ends however the other side ends it.
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            });
+        }
+    });
+    (port, certificate.pem(), tasks)
+}
+
+#[tokio::test]
+async fn https_goes_to_the_checked_address_under_the_hosts_own_name() {
+    for (certified, delivered) in [("gateway.internal", true), ("other.internal", false)] {
+        let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+        let (port, pem, _tls) = behind_tls(certified, &receiver).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, pem).unwrap();
+        let mut post = Post::new(&["gateway.internal"]).await;
+        post.config.ca_file = Some(ca_file);
+        post.resolver = Names::new(&[&[&format!("127.0.0.1:{port}")]]);
+        post.send();
+        let turn = post.submit("u", "m", "https://gateway.internal:9443/x").await;
+        let view = post.until(turn.id, |view| view.attempts > 0).await;
+        assert_eq!(view.state == CallbackState::Delivered, delivered, "{view:?}");
+        assert_eq!(receiver.received().len(), usize::from(delivered));
+    }
+}

@@ -1,0 +1,268 @@
+//! `turnwise dead`: callbacks that were given up on. A key with the scope
+//! `callbacks` sees them.
+
+use super::{Context, Outcome, print, runtime};
+use crate::client::{Server, percent};
+use crate::failure::{Exit, Failure};
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use turnwise_mock::{Answer, ClientError, Conn};
+
+/// Callbacks asked for at a time.
+const PAGE: u32 = 100;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// List them, the oldest first
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only of this organisation
+        #[arg(long)]
+        org: Option<String>,
+        /// Those that wait or are being tried instead
+        #[arg(long)]
+        waiting: bool,
+    },
+    /// Everything about one callback
+    Show {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Its id
+        id: String,
+    },
+    /// Try them again: they go to the end of their line with no tries counted
+    Redrive {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Their ids
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        /// Only of this organisation
+        #[arg(long)]
+        org: Option<String>,
+        /// Only say how many there are
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Remove callbacks for good: they are never delivered
+    Drop {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Only say how many there are
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which server is asked.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server
+    #[arg(long, env = "TURNWISE_URL", default_value = "http://127.0.0.1:8000")]
+    url: String,
+    /// The API key
+    #[arg(long, env = "TURNWISE_API_KEY", hide_env_values = true)]
+    key: Option<String>,
+}
+
+pub(crate) fn run(context: &Context, command: DeadCommand) -> Outcome {
+    runtime(1)?.block_on(async {
+        match command {
+            DeadCommand::List { server, org, waiting } => list(context, &server, org, waiting).await,
+            DeadCommand::Show { server, id } => show(context, &server, &id).await,
+            DeadCommand::Redrive { server, ids, all, org, dry_run, yes } => {
+                let body = json!({ "ids": (!all).then_some(ids), "all": all, "org_id": org });
+                redrive(context, &server, body, dry_run, yes).await
+            }
+            DeadCommand::Drop { server, ids, dry_run, yes } => {
+                discard(context, &server, &ids, dry_run, yes).await
+            }
+        }
+    })
+}
+
+async fn list(context: &Context, server: &ServerArgs, org: Option<String>, waiting: bool) -> Outcome {
+    let mut api = Api::new(server)?;
+    let stage = if waiting { "waiting" } else { "dead" };
+    let org = org.map(|org| format!("&org_id={}", percent(&org))).unwrap_or_default();
+    let mut after = String::new();
+    loop {
+        let path = format!("/api/v1/callbacks?stage={stage}&limit={PAGE}{org}{after}");
+        let page = api.get(&path).await?;
+        for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+            match context.json {
+                true => print::json(item),
+                false => print::line(&line_of(item)),
+            }
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => after = format!("&after={}", percent(next)),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn line_of(item: &Value) -> String {
+    let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let attempts = item.get("attempts").and_then(Value::as_u64).unwrap_or(0);
+    format!(
+        "{}  {}  {}  {attempts} tries  {}  {}",
+        text("id"),
+        text("created_at"),
+        text("org_id"),
+        text("origin"),
+        text("last_error")
+    )
+}
+
+async fn show(context: &Context, server: &ServerArgs, id: &str) -> Outcome {
+    let item = Api::new(server)?.get(&format!("/api/v1/callbacks/{}", percent(id))).await?;
+    if context.json {
+        print::json(&item);
+        return Ok(());
+    }
+    for (name, value) in item.as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        print::line(&format!("{name:16} {value}"));
+    }
+    Ok(())
+}
+
+async fn redrive(
+    context: &Context,
+    server: &ServerArgs,
+    mut body: Value,
+    dry_run: bool,
+    yes: bool,
+) -> Outcome {
+    let mut api = Api::new(server)?;
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+        fields.insert("dry_run".into(), true.into());
+    }
+    let counted = api.redrive(&body).await?;
+    let count = counted.get("redriven").and_then(Value::as_u64).unwrap_or(0);
+    if dry_run || count == 0 {
+        return told(context, &counted, &format!("{count} would be tried again"));
+    }
+    confirm(yes, &format!("Try {count} callbacks again?"))?;
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("dry_run");
+    }
+    let done = api.redrive(&body).await?;
+    let count = done.get("redriven").and_then(Value::as_u64).unwrap_or(0);
+    told(context, &done, &format!("{count} are tried again"))
+}
+
+async fn discard(
+    context: &Context,
+    server: &ServerArgs,
+    ids: &[String],
+    dry_run: bool,
+    yes: bool,
+) -> Outcome {
+    let mut api = Api::new(server)?;
+    for id in ids {
+        api.get(&format!("/api/v1/callbacks/{}", percent(id))).await?;
+    }
+    let count = ids.len();
+    if dry_run {
+        return told(
+            context,
+            &json!({"dropped": count, "dry_run": true}),
+            &format!("{count} would be dropped"),
+        );
+    }
+    confirm(yes, &format!("Drop {count} callbacks for good?"))?;
+    for id in ids {
+        api.delete(&format!("/api/v1/callbacks/{}", percent(id))).await?;
+    }
+    told(context, &json!({"dropped": count, "dry_run": false}), &format!("{count} were dropped"))
+}
+
+fn told(context: &Context, value: &Value, line: &str) -> Outcome {
+    match context.json {
+        true => print::json(value),
+        false => print::line(line),
+    }
+    Ok(())
+}
+
+/// Asks on the terminal; without one `--yes` is needed.
+fn confirm(yes: bool, question: &str) -> Outcome {
+    if yes {
+        return Ok(());
+    }
+    let refused =
+        |detail: &str| Failure::new(Exit::Usage, "not confirmed", detail).hint("--yes answers for you");
+    if !std::io::stdin().is_terminal() {
+        return Err(refused("there is no terminal to ask on"));
+    }
+    eprint!("{question} [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(refused("nothing was done")),
+    }
+}
+
+/// The server's routes about callbacks.
+struct Api {
+    conn: Conn,
+    url: String,
+}
+
+impl Api {
+    fn new(server: &ServerArgs) -> Result<Api, Failure> {
+        let key = server.key.clone().filter(|key| !key.is_empty());
+        Ok(Api { conn: Server::new(&server.url, key)?.conn(), url: server.url.clone() })
+    }
+
+    async fn get(&mut self, path: &str) -> Result<Value, Failure> {
+        let answer = self.conn.get(path).await;
+        self.value(answer)
+    }
+
+    async fn delete(&mut self, path: &str) -> Result<Value, Failure> {
+        let answer = self.conn.delete(path).await;
+        self.value(answer)
+    }
+
+    async fn redrive(&mut self, body: &Value) -> Result<Value, Failure> {
+        let headers = [("content-type", "application/json")];
+        let path = "/api/v1/callbacks/redrive";
+        let answer = self.conn.call(Method::POST, path, &headers, body.to_string().into()).await;
+        self.value(answer)
+    }
+
+    fn value(&self, answer: Result<Answer, ClientError>) -> Result<Value, Failure> {
+        let answer = answer.map_err(|error| {
+            let detail = format!("{}: {error}", self.url);
+            Failure::new(Exit::Unreachable, "the server does not answer", detail)
+        })?;
+        match answer.status.as_u16() {
+            204 => Ok(Value::Null),
+            200..=299 => answer.json().map_err(|error| {
+                Failure::new(Exit::Failure, "the server's answer is strange", error.to_string())
+            }),
+            status => Err(Failure::of_answer(status, &answer.body)),
+        }
+    }
+}
