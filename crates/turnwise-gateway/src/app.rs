@@ -8,6 +8,7 @@ use crate::config::GatewayConfig;
 use crate::counters::Counters;
 use crate::drain::{Drain, Phase};
 use crate::error::Failure;
+use crate::held::Room;
 use crate::limits::{CLOSING_LOOK, LARGE_BODIES_BYTES_MAX};
 use crate::rate::Rates;
 use crate::request_id::{RequestIds, X_REQUEST_ID};
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) config: GatewayConfig,
     pub(crate) drain: Drain,
     pub(crate) large_bodies: Semaphore,
+    pub(crate) answers: Room,
     pub(crate) rates: Rates,
     pub(crate) tickets: Option<Tickets>,
     pub(crate) counters: Arc<Counters>,
@@ -53,6 +55,7 @@ impl App {
             keys,
             request_ids: RequestIds::new(config.request_id_seed),
             large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
+            answers: Room::new(config.answers_bytes_max),
             rates: Rates::new(config.key_rate, config.conversation_rate),
             tickets: config.ticket_secret.map(Tickets::new),
             counters,
@@ -110,7 +113,7 @@ async fn answer(app: &App, mut router: Router, request: Request<Incoming>) -> Re
         return response;
     }
     match router.call(request.map(Body::new)).await {
-        Ok(response) => response,
+        Ok(response) => app.answers.hold_answer(response).await,
         Err(never) => match never {},
     }
 }

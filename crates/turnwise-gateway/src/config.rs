@@ -66,6 +66,8 @@ pub struct GatewayConfig {
     pub conversation_rate: Option<Rate>,
     /// Random bytes from which tickets are made; none: no tickets are given out.
     pub ticket_secret: Option<[u8; 32]>,
+    /// Bytes of long answers that wait for their readers, all together.
+    pub answers_bytes_max: usize,
     /// Start of the request ids given out; differs between nodes and starts.
     pub request_id_seed: u64,
 }
@@ -89,6 +91,7 @@ impl Default for GatewayConfig {
             key_rate: None,
             conversation_rate: None,
             ticket_secret: None,
+            answers_bytes_max: limits::LARGE_ANSWERS_BYTES_MAX,
             request_id_seed: 0,
         }
     }

@@ -14,6 +14,7 @@ mod docs;
 mod drain;
 mod error;
 mod guard;
+mod held;
 mod limits;
 mod openapi;
 mod prefer;

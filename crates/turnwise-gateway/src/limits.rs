@@ -55,6 +55,10 @@ pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(120);
 pub(crate) const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all larger bodies held at once.
 pub(crate) const LARGE_BODIES_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Answers, and pieces of streams, up to this many bytes are not counted against [`LARGE_ANSWERS_BYTES_MAX`].
+pub(crate) const SMALL_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of all longer ones that wait for their readers, unless configured.
+pub(crate) const LARGE_ANSWERS_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// A large body's share of those grows with what has arrived, by at least this many bytes.
 pub(crate) const LARGE_BODY_STEP_BYTES: usize = 256 * 1024;
 

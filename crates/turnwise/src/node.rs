@@ -291,5 +291,6 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         conversation_rate: config.conversation_rate,
         ticket_secret: Some(secret()),
         request_id_seed: nonce(),
+        ..GatewayConfig::default()
     }
 }

@@ -4,6 +4,7 @@
 //! one longer event: so much memory a slow reader costs, and it delays nobody.
 
 use super::encoder;
+use crate::held::Room;
 use crate::limits::{CLOSING_LOOK, HEARTBEAT, RECONNECT_MS, RECONNECT_SPREAD_MS, STREAM_CHUNK_BYTES};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
@@ -25,6 +26,8 @@ pub(crate) struct Live<S> {
     id: MessageId,
     buffer: BytesMut,
     ended: bool,
+    /// For a piece with a long event.
+    room: Room,
     /// Silence until the next comment, or until the last words.
     heartbeat: Pin<Box<Sleep>>,
     closing: bool,
@@ -37,6 +40,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
     pub(crate) fn new(
         id: MessageId,
         events: S,
+        room: Room,
         shutdown: CancellationToken,
         revoked: CancellationToken,
     ) -> Live<S> {
@@ -47,6 +51,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
             id,
             buffer,
             ended: false,
+            room,
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
             closing: false,
             shutdown: Box::pin(shutdown.cancelled_owned()),
@@ -68,6 +73,15 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
                 Poll::Ready(None) => self.ended = true,
             }
         }
+    }
+
+    /// In place of a long event for which there is no room: who comes back with
+    /// the last id gets it then.
+    fn give_way(&mut self) -> Bytes {
+        encoder::retry(&mut self.buffer, RECONNECT_MS);
+        encoder::comment(&mut self.buffer, "busy, reconnect with Last-Event-ID");
+        self.ended = true;
+        self.buffer.split().freeze()
     }
 
     fn put_off_heartbeat(&mut self) {
@@ -110,6 +124,10 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
         }
         self.put_off_heartbeat();
         let chunk = self.buffer.split().freeze();
+        let chunk = match self.room.hold(chunk) {
+            Some(chunk) => chunk,
+            None => self.give_way(),
+        };
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 }
@@ -170,8 +188,13 @@ mod tests {
     async fn silence_is_filled_with_comments_until_the_shutdown() {
         let shutdown = CancellationToken::new();
         let silence = futures_util::stream::pending();
-        let mut body =
-            Box::pin(Live::new(MessageId::new(1, 2), silence, shutdown.clone(), CancellationToken::new()));
+        let mut body = Box::pin(Live::new(
+            MessageId::new(1, 2),
+            silence,
+            Room::new(0),
+            shutdown.clone(),
+            CancellationToken::new(),
+        ));
         let start = Instant::now();
         let mut next = async || match body.frame().await {
             Some(Ok(frame)) => frame.into_data().ok(),
@@ -200,8 +223,13 @@ mod tests {
         let position = "1-2".parse().expect("a position in its own form");
         let events = [TurnEvent::Queued, TurnEvent::Error { position, error }, TurnEvent::Queued];
         let stream = futures_util::stream::iter(events.map(Ok));
-        let body =
-            Live::new(MessageId::new(1, 2), stream, CancellationToken::new(), CancellationToken::new());
+        let body = Live::new(
+            MessageId::new(1, 2),
+            stream,
+            Room::new(0),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
         let mut body = Box::pin(body);
         let first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
         let text = String::from_utf8(first.unwrap_or_default().to_vec()).unwrap_or_default();

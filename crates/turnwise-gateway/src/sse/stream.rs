@@ -45,7 +45,7 @@ pub(crate) async fn follow(
     let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
         return Err(Failure::not_found());
     };
-    let live = Live::new(id, events, app.drain.closing(), caller.revoked());
+    let live = Live::new(id, events, app.answers.clone(), app.drain.closing(), caller.revoked());
     let mut response = Response::new(Body::new(live));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

@@ -162,3 +162,37 @@ async fn one_of_a_hundred_that_reads_byte_by_byte_is_dropped_and_the_others_are_
     node.until(|counters| counters.stalled() == 1 && counters.connections() == 0).await;
     sipping.abort_all();
 }
+
+/// Asks on a connection with little room, and reads the head of the answer only.
+async fn begun(node: &Node, path: &str) -> (u16, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(node.address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    (std::str::from_utf8(&head[9..]).unwrap().parse().unwrap(), stream)
+}
+
+#[tokio::test]
+async fn long_answers_that_wait_for_slow_readers_have_one_bound() {
+    let node = node(|config| config.answers_bytes_max = 3_000_000).await;
+    let id = node.submit("x").await;
+    let turn = node.claim().await;
+    node.finish(&turn, answered(&"x".repeat(2_000_000))).await;
+    let shown = format!("/api/v1/message/{id}");
+    let (status, slow) = begun(&node, &shown).await;
+    assert_eq!(status, 200);
+    let refused = node.send(&get(&shown)).await;
+    refused.assert_problem(503, "overloaded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(node.send(&get("/health")).await.status, 200, "short answers need no room");
+    // A stream ends before the long event, with its place: who comes back gets it.
+    let events = get(&path(&id)).open(node.address).await.events().await;
+    assert!(events.iter().all(|event| event.name != "done"), "{} events", events.len());
+    drop(slow);
+    node.until(|counters| counters.connections() == 0).await;
+    assert_eq!(node.send(&get(&shown)).await.status, 200);
+    let events = get(&path(&id)).open(node.address).await.events().await;
+    assert_eq!(events.last().unwrap().name, "done");
+}
