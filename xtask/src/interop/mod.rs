@@ -56,7 +56,7 @@ enum Outcome {
     NotRun(String),
 }
 
-/// A server with the fake agent, and where it is.
+/// A server, and where it is: with the fake agent unless the settings name another.
 struct Server {
     port: u16,
     scratch: Scratch,
@@ -68,7 +68,10 @@ impl Server {
         let port = free_port()?;
         let scratch = Scratch::new(port)?;
         let mut command = Command::new(&scene.turnwise);
-        command.args(["serve", "--mock-agent"]).current_dir(&scratch.0);
+        command.arg("serve").current_dir(&scratch.0);
+        if !settings.iter().any(|(name, _)| *name == "WORKER_BASE_URL") {
+            command.arg("--mock-agent");
+        }
         command.env("PORT", port.to_string()).env("TURNWISE_STORE", "memory").env("LOG_LEVEL", "ERROR");
         command.envs(settings.iter().copied());
         let running = Running::start(&mut command, port).context("starting turnwise serve")?;
