@@ -76,6 +76,44 @@ pub struct TurnAnswer<'a> {
     /// The failed turn whose message it is.
     #[schema(required = true)]
     pub redrive_of: Option<String>,
+    /// Every step so far with its time, first to last. Kept with the turn, also over a restart.
+    pub timeline: Vec<TimelineStep>,
+}
+
+/// One step of a turn.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct TimelineStep {
+    /// What happened.
+    pub step: TurnStep,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Rfc3339,
+    /// Of `claimed` and `busy`: which call it tells of, 1 for the first. A
+    /// number that is missing belongs to a call that a crash took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+}
+
+/// What can happen to a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnStep {
+    /// Stored.
+    Accepted,
+    /// Handed out for a call to the agent.
+    Claimed,
+    /// The agent asked to come back later.
+    Busy,
+    /// The first event of the answer was stored.
+    FirstEvent,
+    /// A client asked to stop the call.
+    StopRequested,
+    /// Over, with an answer.
+    Completed,
+    /// Over, without one.
+    Failed,
+    /// Over, on request.
+    Cancelled,
 }
 
 /// The answer of `GET /api/v1/queue/{user_id}`.

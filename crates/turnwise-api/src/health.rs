@@ -31,7 +31,7 @@ pub struct Health {
 }
 
 /// The answer of `/livez`, and of `/readyz` when all is well.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct Readiness {
     /// `live` or `ready`.
     pub status: &'static str,
@@ -43,4 +43,10 @@ pub struct Readiness {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub agent: Option<&'static str>,
+    /// With `?verbose`: how long the store took to answer when it was last asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_ms: Option<f64>,
+    /// With `?verbose`: the same of the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_ms: Option<f64>,
 }

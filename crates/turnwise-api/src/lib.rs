@@ -9,6 +9,7 @@ pub mod health;
 pub mod message;
 pub mod problem;
 pub mod shallow;
+pub mod status;
 pub mod text;
 pub mod ticket;
 pub mod time;
@@ -19,13 +20,16 @@ pub use callback::{
     TurnCallback,
 };
 pub use code::Code;
-pub use conversation::{QueueAnswer, QueueConversation, StreamError, TurnAnswer, TurnFailure};
+pub use conversation::{
+    QueueAnswer, QueueConversation, StreamError, TimelineStep, TurnAnswer, TurnFailure, TurnStep,
+};
 pub use health::{Health, HealthStatus, Readiness};
 pub use message::{
     ChatType, FIELDS_MAX, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType,
 };
 pub use problem::{FieldError, Problem, ProblemForm};
 pub use shallow::Shallow;
+pub use status::{NodeStatus, Part, TailStep, TurnNumbers};
 pub use text::{Field, Text};
 pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;

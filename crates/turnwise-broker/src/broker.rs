@@ -3,8 +3,10 @@
 use crate::claim::Ring;
 use crate::config::BrokerConfig;
 use crate::counters::{Counters, Groups};
+use crate::counts::{Numbers, TurnCounts};
 use crate::lease::Running;
 use crate::local::Local;
+use crate::news::Board;
 use crate::orgs::Orgs;
 use std::sync::Arc;
 use turnwise_core::{Kind, MessageId, Name, QueueName, Store, StoreError, Timestamp, TopicName};
@@ -30,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) ring: Ring,
     pub(crate) callback_ring: Ring,
     pub(crate) counters: Counters,
+    pub(crate) counts: TurnCounts,
+    pub(crate) board: Board,
     pub(crate) groups: Groups,
 }
 
@@ -59,6 +63,8 @@ impl Broker {
             ring,
             callback_ring,
             counters: Counters::default(),
+            counts: TurnCounts::default(),
+            board: Board::default(),
             groups: Groups::default(),
         })))
     }
@@ -67,6 +73,18 @@ impl Broker {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.0.now()
+    }
+
+    /// What it counts, for a scraper.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn turnwise_metrics::Source> {
+        Arc::clone(&self.0) as Arc<dyn turnwise_metrics::Source>
+    }
+
+    /// The same for people, the most important of it. From memory, at most a poll interval old.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        self.0.numbers()
     }
 
     /// The settings it was started with.

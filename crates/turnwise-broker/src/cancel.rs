@@ -4,9 +4,11 @@ use crate::broker::{Broker, reply_topic_of};
 use crate::callback;
 use crate::error::BrokerError;
 use crate::limits::CANCEL_TRIES_MAX;
+use crate::news::News;
 use crate::orgs::OrgScope;
 use crate::record::{AnswerPlace, TerminalRecord, TurnHeaders};
 use crate::submit::one;
+use crate::timeline::StepKind;
 use crate::turn::{TurnEnd, TurnState};
 use crate::wait::Found;
 use turnwise_core::{Effect, MessageId, MessageInfo, Removed, Stage, StopRequested, StoreError};
@@ -59,7 +61,7 @@ impl Broker {
     fn stop_here(&self, id: MessageId) {
         let lease = self.0.running.lock().get(&id).and_then(std::sync::Weak::upgrade);
         if let Some(lease) = lease {
-            lease.stop.cancel();
+            lease.ask_to_stop(self.0.now());
         }
     }
 
@@ -68,6 +70,7 @@ impl Broker {
     async fn cancel_waiting(&self, org: &str, info: &MessageInfo) -> Result<bool, BrokerError> {
         let inner = &self.0;
         let headers = TurnHeaders::read(&info.headers, info.enqueued_at);
+        let user = headers.user.clone();
         let record = TerminalRecord {
             id: Some(info.id.to_string()),
             user: headers.user.clone(),
@@ -80,6 +83,7 @@ impl Broker {
             error: None,
             callback: headers.callback.is_some(),
             redrive_of: headers.redrive_of.map(|id| id.to_string()),
+            stop_asked_at: None,
         };
         let now = inner.now();
         let topic = reply_topic_of(org, info.id)?;
@@ -94,6 +98,17 @@ impl Broker {
             return Ok(false);
         }
         let end = TurnEnd { state: TurnState::Cancelled, answer: None, error: None, finished_at: now };
+        inner.counts.ended(TurnState::Cancelled, None);
+        inner.board.tell(|| News {
+            id: info.id,
+            org: org.to_owned(),
+            user,
+            step: StepKind::Ended(TurnState::Cancelled),
+            at: now,
+            attempt: None,
+            after: None,
+            code: None,
+        });
         let counted = inner.local.ended(info.id, || end);
         if let Some(key) = info.key.clone() {
             inner.counters.ended(org, key, counted);

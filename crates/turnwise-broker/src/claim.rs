@@ -4,8 +4,10 @@ use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::error::BrokerError;
 use crate::lease::{Lease, Renewed, Turn, TurnOutcome};
 use crate::limits::{EVENTS_PAGE, QUEUES_PAGE};
+use crate::news::News;
 use crate::record::{BusyRecord, Stored, TurnHeaders, kind_of, parse_busy};
 use crate::submit::one;
+use crate::timeline::StepKind;
 use crate::turn::TurnError;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
@@ -202,10 +204,10 @@ impl Broker {
             Ok(turn) => turn,
             Err(error) => {
                 // Without its history a call could be a second one: not now.
-                tracing::warn!(%id, %error, "a turn could not be prepared and goes back");
+                tracing::warn!(message_id = %id, %error, "a turn could not be prepared and goes back");
                 let back = Settlement { receipt, outcome: Outcome::Release, effects: Vec::new() };
                 if let Err(error) = self.0.store.settle(vec![back]).await {
-                    tracing::warn!(%id, %error, "its lease will run out instead");
+                    tracing::warn!(message_id = %id, %error, "its lease will run out instead");
                 }
                 None
             }
@@ -229,7 +231,7 @@ impl Broker {
         };
         let former = inner.running.lock().get(&id).and_then(std::sync::Weak::upgrade);
         if let Some(former) = former {
-            former.lose();
+            self.lost(&former);
         }
         let now = inner.now();
         let stored = (earlier.processing, earlier.agent_event);
@@ -258,6 +260,15 @@ impl Broker {
             inner.counters.claimed(org, key.clone());
         }
         let lapsed = (turn.attempt - 1).saturating_sub(earlier.busy_retries);
+        if turn.attempt == 1 {
+            inner.counts.started(now.since(turn.accepted_at));
+        }
+        if lapsed > 0 {
+            inner.counts.again.one("lost");
+        }
+        inner
+            .board
+            .tell(|| News { after: Some(now.since(turn.accepted_at)), ..turn.news(StepKind::Claimed, now) });
         if lapsed >= inner.config.turn_attempts_max && !turn.interrupted {
             let error = TurnError::attempts_exhausted(lapsed);
             self.finish(&turn, TurnOutcome::Failed(error)).await?;
@@ -303,6 +314,13 @@ impl Broker {
         turn.lease.is_held(self.0.now(), Duration::ZERO)
     }
 
+    /// A lease ended under its holder.
+    pub(crate) fn lost(&self, lease: &Lease) {
+        if lease.lose() {
+            self.0.counts.leases_lost.one();
+        }
+    }
+
     /// Lets the lease live on for a whole lease time; call it every third of one.
     ///
     /// # Errors
@@ -323,7 +341,7 @@ impl Broker {
                 Ok(Renewed::Stop)
             }
             Extended::LeaseLost => {
-                turn.lease.lose();
+                self.lost(&turn.lease);
                 Ok(Renewed::Lost)
             }
         }

@@ -7,8 +7,10 @@ use crate::error::BrokerError;
 use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
 use crate::limits::{RETRY_DELAY_MIN, SETTLE_BACKOFF, SETTLE_TRIES_MAX, UNSAVED_IN_SETTLEMENT_MAX};
 use crate::local::Appended;
-use crate::record::{AnswerPlace, BusyRecord, TerminalRecord, agent_event, busy, processing};
+use crate::news::News;
+use crate::record::{AnswerPlace, BusyCall, BusyRecord, TerminalRecord, agent_event, busy, processing};
 use crate::submit::one;
+use crate::timeline::StepKind;
 use crate::turn::{TurnEnd, TurnError, TurnState};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
@@ -69,7 +71,7 @@ impl Broker {
         if lease.is_held(self.0.now(), Duration::ZERO) {
             return Ok(());
         }
-        lease.lose();
+        self.lost(lease);
         Err(BrokerError::LeaseLost)
     }
 
@@ -97,7 +99,7 @@ impl Broker {
             return Ok(());
         }
         if !turn.lease.is_held(self.0.now(), Duration::ZERO) {
-            turn.lease.lose();
+            self.lost(&turn.lease);
             return Err(BrokerError::LeaseLost);
         }
         match self.renew(turn).await? {
@@ -177,7 +179,11 @@ impl Broker {
         if now.since(since).saturating_add(delay) > self.0.config.retry_after_total_max {
             return self.failed(turn, TurnError::agent_busy());
         }
-        let record = BusyRecord { since: since.0, first_claimed: turn.first_claimed_at.0 };
+        let record = BusyRecord {
+            since: since.0,
+            first_claimed: turn.first_claimed_at.0,
+            call: Some(BusyCall { attempt: turn.attempt, claimed: turn.lease.started_at.0 }),
+        };
         let topic = reply_topic_of(&turn.org, turn.id)?;
         Ok(Ending {
             outcome: Outcome::Retry { delay, reason: "the agent was busy".to_owned() },
@@ -217,6 +223,7 @@ impl Broker {
             error: error.clone().map(Into::into),
             callback: turn.callback.is_some(),
             redrive_of: turn.redrive_of.map(|id| id.to_string()),
+            stop_asked_at: turn.lease.stop_asked_at().map(|at| at.0),
         };
         events.push(record.event(&topic, state, now.after(self.0.config.retention)));
         let mut effects: Vec<Effect> = events.into_iter().map(Effect::Publish).collect();
@@ -231,15 +238,24 @@ impl Broker {
     async fn settle(&self, turn: &Turn, ending: Ending) -> Result<(), BrokerError> {
         let topic = reply_topic_of(&turn.org, turn.id)?;
         let Ending { outcome, effects, end } = ending;
+        let again = match outcome {
+            Outcome::Retry { .. } => Some("busy"),
+            Outcome::Release => Some("released"),
+            Outcome::Ack | Outcome::Dead { .. } => None,
+        };
         let settlement = Settlement { receipt: turn.receipt.clone(), outcome, effects };
         match self.settle_confirmed(turn, &topic, settlement).await? {
             Settled::Done => {
                 turn.lease.lose();
+                again.into_iter().for_each(|why| self.0.counts.again.one(why));
+                if again == Some("busy") {
+                    self.0.board.tell(|| turn.news(StepKind::Busy, self.0.now()));
+                }
                 self.settled(turn, end);
                 Ok(())
             }
             Settled::LeaseLost => {
-                turn.lease.lose();
+                self.lost(&turn.lease);
                 Err(BrokerError::LeaseLost)
             }
         }
@@ -268,7 +284,7 @@ impl Broker {
                     if tries >= SETTLE_TRIES_MAX {
                         return Err(error.into());
                     }
-                    tracing::warn!(id = %turn.id, %error, "the end of a turn is not stored yet; again");
+                    tracing::warn!(message_id = %turn.id, %error, "the end of a turn is not stored yet; again");
                     sleep(wait).await;
                     wait *= 2;
                     tries += 1;
@@ -284,6 +300,13 @@ impl Broker {
             if turn.callback.is_some() {
                 inner.callback_ring.mark(&turn.org);
             }
+            let ran = end.finished_at.since(turn.lease.started_at);
+            inner.counts.ended_by_call(&end, ran);
+            inner.board.tell(|| News {
+                after: Some(ran),
+                code: end.error.as_ref().map(|error| error.code.clone()),
+                ..turn.news(StepKind::Ended(end.state), end.finished_at)
+            });
             let counted = inner.local.ended(turn.id, || end);
             inner.counters.one_more_ended();
             if let Some(key) = &turn.key {

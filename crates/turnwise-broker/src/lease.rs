@@ -1,6 +1,8 @@
 //! A turn in the hands of dispatch, and what it may do with it.
 
 use crate::callback::CallbackNote;
+use crate::news::News;
+use crate::timeline::StepKind;
 use crate::turn::TurnError;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -55,6 +57,26 @@ impl Turn {
     /// are heard through `renew`.
     pub async fn stopped(&self) {
         self.lease.stop.cancelled().await;
+    }
+
+    /// The trace it belongs to, 32 hex digits.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.traceparent.as_deref()?.split('-').nth(1)
+    }
+
+    /// News of this call.
+    pub(crate) fn news(&self, step: StepKind, at: Timestamp) -> News {
+        News {
+            id: self.id,
+            org: self.org.clone(),
+            user: self.user.clone(),
+            step,
+            at,
+            attempt: Some(self.attempt),
+            after: None,
+            code: None,
+        }
     }
 
     /// When the lease ends unless it is renewed.
@@ -118,6 +140,8 @@ pub(crate) struct Lease {
     pub(crate) events_stored: AtomicBool,
     pub(crate) started_at: Timestamp,
     pub(crate) stop: CancellationToken,
+    /// When a client of this node asked to stop, in microseconds; 0 if none did.
+    stop_asked_at: AtomicI64,
     /// Held for writing while an append or settlement of this turn runs, so
     /// that readers of this node show nothing before it returned.
     pub(crate) gate: RwLock<()>,
@@ -144,11 +168,22 @@ impl Lease {
             events_stored: AtomicBool::new(earlier.1),
             started_at,
             stop: CancellationToken::new(),
+            stop_asked_at: AtomicI64::new(0),
             gate: RwLock::new(()),
             running: Arc::clone(running),
         });
         running.lock().insert(id, Arc::downgrade(&lease));
         lease
+    }
+
+    /// A client wants it stopped. The first time counts.
+    pub(crate) fn ask_to_stop(&self, now: Timestamp) {
+        let _earlier = self.stop_asked_at.compare_exchange(0, now.0, Ordering::AcqRel, Ordering::Acquire);
+        self.stop.cancel();
+    }
+
+    pub(crate) fn stop_asked_at(&self) -> Option<Timestamp> {
+        Some(self.stop_asked_at.load(Ordering::Acquire)).filter(|at| *at != 0).map(Timestamp)
     }
 
     pub(crate) fn deadline(&self) -> Timestamp {
@@ -160,8 +195,9 @@ impl Lease {
         *self.ends_at.lock() = ends_at;
     }
 
-    pub(crate) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+    /// Nothing is written under it any more; true if that is news.
+    pub(crate) fn lose(&self) -> bool {
+        !self.lost.swap(true, Ordering::AcqRel)
     }
 
     /// Certainly still ours at `now`, with `margin` to spare.

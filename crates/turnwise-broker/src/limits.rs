@@ -24,6 +24,12 @@ pub(crate) const SIGNALS_KEPT: usize = 8;
 pub(crate) const HANDED_OVER_BYTES_MAX: usize = 64 * 1024;
 /// Places worth telling a waiting reader about.
 pub(crate) const POSITION_PLACES_MAX: u64 = 100;
+/// Steps of turns kept for onlookers that are slower than the turns.
+pub(crate) const NEWS_KEPT: usize = 1_024;
+/// Events read at a time for a timeline. Few: what comes after the first of the answer is not needed.
+pub(crate) const TIMELINE_PAGE: u32 = 16;
+/// Steps of calls that found the agent busy in one timeline; later ones are left out.
+pub(crate) const TIMELINE_STEPS_MAX: usize = 256;
 /// Text put together for a turn without a whole answer.
 pub(crate) const PARTIAL_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of an agent's own event name that are kept; the store's limit minus our prefix.

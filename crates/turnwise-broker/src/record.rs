@@ -74,6 +74,17 @@ pub(crate) struct BusyRecord {
     pub(crate) since: i64,
     /// When the first call started.
     pub(crate) first_claimed: i64,
+    /// The call that found it busy; missing in records of version 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) call: Option<BusyCall>,
+}
+
+/// One call that found the agent busy.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct BusyCall {
+    pub(crate) attempt: u32,
+    /// When it began, in microseconds.
+    pub(crate) claimed: i64,
 }
 
 pub(crate) fn busy(topic: &TopicName, record: &BusyRecord) -> NewEvent {
@@ -123,6 +134,9 @@ pub(crate) struct TerminalRecord {
     /// The failed turn whose message it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) redrive_of: Option<String>,
+    /// When a client asked to stop the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_asked_at: Option<i64>,
 }
 
 impl TerminalRecord {

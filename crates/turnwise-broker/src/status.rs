@@ -7,6 +7,7 @@ use crate::follow::StreamPosition;
 use crate::limits::{CONVERSATIONS_LISTED_MAX, EVENTS_PAGE, PARTIAL_BYTES_MAX};
 use crate::orgs::OrgScope;
 use crate::record::{Stored, Terminal, TurnHeaders, kind_of};
+use crate::timeline::Known;
 use crate::turn::{TurnState, TurnView};
 use crate::wait::Found;
 use std::sync::atomic::Ordering;
@@ -88,6 +89,16 @@ impl Broker {
             Some(_) => Some(self.callback_of(&org, info.id).await?),
             None => None,
         };
+        let known = Known {
+            accepted_at: headers.accepted_at,
+            claimed: lease
+                .as_ref()
+                .filter(|_| state == TurnState::Processing)
+                .map(|lease| (info.attempt, lease.started_at)),
+            stop_asked_at: lease.as_ref().and_then(|lease| lease.stop_asked_at()),
+            ended: None,
+        };
+        let timeline = self.timeline(&org, info.id, known).await?;
         Ok(TurnView {
             id: info.id,
             org,
@@ -105,6 +116,7 @@ impl Broker {
             partial,
             callback,
             redrive_of: headers.redrive_of,
+            timeline,
         })
     }
 
@@ -121,6 +133,13 @@ impl Broker {
         };
         let record = terminal.record;
         let callback = if record.callback { Some(self.callback_of(&org, id).await?) } else { None };
+        let known = Known {
+            accepted_at: Timestamp(record.accepted_at),
+            claimed: record.started_at.map(|at| (record.attempts, Timestamp(at))),
+            stop_asked_at: record.stop_asked_at.map(Timestamp),
+            ended: Some((end.state, end.finished_at)),
+        };
+        let timeline = self.timeline(&org, id, known).await?;
         Ok(TurnView {
             id,
             org,
@@ -138,6 +157,7 @@ impl Broker {
             partial,
             callback,
             redrive_of: record.redrive_of.and_then(|id| id.parse().ok()),
+            timeline,
         })
     }
 

@@ -6,8 +6,10 @@ use crate::conversation::{Conversation, push_part};
 use crate::error::BrokerError;
 use crate::limits::DEDUP_GENERATIONS_MAX;
 use crate::local::Fresh;
+use crate::news::News;
 use crate::orgs::nonce_for;
 use crate::record::{AnswerPlace, TerminalRecord, TurnHeaders};
+use crate::timeline::StepKind;
 use crate::turn::{TurnError, TurnState};
 use crate::wait::Found;
 use bytes::Bytes;
@@ -94,7 +96,10 @@ impl Broker {
                 }
                 Enqueued::Duplicate(id) => {
                     match self.duplicate(&submission, id).await.map_err(maybe_stored)? {
-                        Some(submitted) => return Ok(submitted),
+                        Some(submitted) => {
+                            inner.counts.repeated.one();
+                            return Ok(submitted);
+                        }
                         None => id,
                     }
                 }
@@ -129,6 +134,7 @@ impl Broker {
             error: Some(TurnError::expired().into()),
             callback: submission.callback.is_some(),
             redrive_of: submission.redrive_of.map(|id| id.to_string()),
+            stop_asked_at: None,
         };
         let topic = reply_topic(&submission.org, nonce)?;
         let last_word = expired.event(&topic, TurnState::Failed, expires_at.after(config.retention));
@@ -199,6 +205,17 @@ impl Broker {
         let inner = &self.0;
         let key = submission.conversation.key();
         let (org, user) = (submission.org.clone(), submission.user.clone());
+        inner.counts.accepted.one();
+        inner.board.tell(|| News {
+            id,
+            org: submission.org.clone(),
+            user: submission.user.clone(),
+            step: StepKind::Accepted,
+            at: accepted_at,
+            attempt: None,
+            after: None,
+            code: None,
+        });
         inner.counters.accepted(&submission.org, key.clone());
         if !inner.local.accepted(id, Fresh { org, user, key: key.clone() }) {
             inner.counters.ended(&submission.org, key, true);

@@ -9,25 +9,46 @@ use crate::limits::{
 };
 use crate::orgs::OrgScope;
 use crate::recount::Recount;
-use std::collections::{BTreeSet, BinaryHeap, HashSet};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use turnwise_core::{
-    Kind, MessageInfo, Name, NameError, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName,
+    Depth, Kind, MessageInfo, Name, NameError, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName,
     TopicPattern,
 };
 
 /// Dropping a little more than needed keeps the counting rare.
 const DROP_AT_LEAST_PART: u64 = 100;
 
+/// Turns that ended by time alone, as far as they were counted. A name for each
+/// organisation, at most.
+#[derive(Default)]
+struct Expiries {
+    seen: HashMap<QueueName, u64>,
+    /// In the last round.
+    listed: HashSet<QueueName>,
+}
+
+impl Expiries {
+    /// How many are new; a store that counts from zero again has only new ones.
+    fn news(&mut self, queue: &QueueName, expired: u64) -> u64 {
+        if expired == 0 {
+            return 0;
+        }
+        let seen = self.seen.insert(queue.clone(), expired).unwrap_or(0);
+        if expired < seen { expired } else { expired - seen }
+    }
+}
+
 impl Broker {
     /// Runs the housekeeping until `shutdown`.
     pub async fn run_sweeper(&self, shutdown: CancellationToken) {
         let mut retention_at = None;
         let mut recount = Recount::default();
+        let mut expiries = Expiries::default();
         loop {
-            let round = self.sweep_round(&mut retention_at, &mut recount);
+            let round = self.sweep_round(&mut retention_at, &mut recount, &mut expiries);
             let answer = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -35,6 +56,7 @@ impl Broker {
             };
             self.0.counters.store_ok.store(answer.is_ok(), Ordering::Relaxed);
             if let Err(error) = answer {
+                self.0.counts.housekeeping_failed.one();
                 tracing::warn!(%error, "housekeeping stopped early");
             }
             tokio::select! {
@@ -49,6 +71,7 @@ impl Broker {
         &self,
         retention_at: &mut Option<Timestamp>,
         recount: &mut Recount,
+        expiries: &mut Expiries,
     ) -> Result<(), StoreError> {
         for _round in 0..SWEEPS_IN_A_ROW_MAX {
             if self.0.store.sweep(SWEEP_LIMIT).await? == 0 {
@@ -56,7 +79,7 @@ impl Broker {
             }
         }
         self.recount(recount).await?;
-        self.refresh_counters().await?;
+        self.refresh_counters(expiries).await?;
         let now = self.0.now();
         match *retention_at {
             None => {
@@ -73,28 +96,45 @@ impl Broker {
             self.drop_oldest_answers().await?;
         }
         // Last: would new work be taken? A store without room says no.
+        let asked = Instant::now();
         self.0.store.enqueue(Vec::new()).await?;
+        self.0.counts.probed(asked.elapsed());
         Ok(())
     }
 
-    async fn refresh_counters(&self) -> Result<(), StoreError> {
+    async fn refresh_counters(&self, expiries: &mut Expiries) -> Result<(), StoreError> {
         let inner = &self.0;
-        let (mut processing, mut held) = (0, 0);
+        let mut all = Depth::default();
+        let mut listed = HashSet::new();
         let mut after: Option<QueueName> = None;
         loop {
             let page = inner.store.queues(after, QUEUES_PAGE).await?;
             for queue in page.iter().filter(|queue| queue.kind() == Kind::Turns) {
                 let depth = inner.store.depth(queue).await?;
-                processing += depth.leased;
-                held += depth.leased + depth.ready + depth.scheduled;
+                all.ready += depth.ready;
+                all.scheduled += depth.scheduled;
+                all.leased += depth.leased;
+                all.dead += depth.dead;
+                all.oldest_waiting = all.oldest_waiting.into_iter().chain(depth.oldest_waiting).min();
+                inner.counts.expired(expiries.news(queue, depth.expired));
+                listed.insert(queue.clone());
             }
             match page.last() {
                 Some(last) if page.len() >= QUEUES_PAGE as usize => after = Some(last.clone()),
                 _ => break,
             }
         }
-        inner.counters.processing.store(processing, Ordering::Relaxed);
-        self.look_at_suspects(held == 0).await
+        // What took the last message out of a queue may have been its time.
+        let before = std::mem::replace(&mut expiries.listed, listed);
+        let gone: Vec<QueueName> =
+            before.into_iter().filter(|queue| !expiries.listed.contains(queue)).collect();
+        for queue in &gone {
+            let depth = inner.store.depth(queue).await?;
+            inner.counts.expired(expiries.news(queue, depth.expired));
+        }
+        inner.counters.processing.store(all.leased, Ordering::Relaxed);
+        inner.counts.hold(&all);
+        self.look_at_suspects(all.leased + all.ready + all.scheduled == 0).await
     }
 
     /// Finds out which conversations are idle by now.

@@ -1,6 +1,7 @@
 //! What is known about a turn, during and after.
 
 use crate::callback::CallbackView;
+use crate::timeline::Step;
 use bytes::Bytes;
 use turnwise_core::{MessageId, Timestamp};
 
@@ -123,4 +124,6 @@ pub struct TurnView {
     pub callback: Option<CallbackView>,
     /// The failed turn whose message it is.
     pub redrive_of: Option<MessageId>,
+    /// Every step so far with its time, first to last.
+    pub timeline: Vec<Step>,
 }

@@ -138,7 +138,7 @@ impl Broker {
                     Ok(Some(Found::Live(_))) => {}
                     Ok(None) => return Err(BrokerError::Gone),
                     Err(BrokerError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
-                        tracing::debug!(%id, "the store did not answer; waiting on");
+                        tracing::debug!(message_id = %id, "the store did not answer; waiting on");
                     }
                     Err(error) => return Err(error),
                 }

@@ -59,6 +59,8 @@ pub struct Depth {
     pub leased: u64,
     /// Dead letters.
     pub dead: u64,
+    /// When the oldest of those that wait for their turn was stored.
+    pub oldest_waiting: Option<Timestamp>,
 }
 
 /// One key's messages.

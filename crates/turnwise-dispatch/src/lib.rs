@@ -6,6 +6,7 @@
 mod agent;
 mod callback;
 mod config;
+mod counts;
 pub mod limits;
 mod reply;
 mod run;
@@ -18,4 +19,4 @@ pub use callback::config::{CallbackConfig, CallbackConfigError, Secret};
 pub use callback::connect::{Resolve, Resolved, SystemResolver};
 pub use callback::{CallbackWorker, Random};
 pub use config::{ConfigError, DispatchConfig, StreamMode};
-pub use run::{AgentStatus, Dispatcher};
+pub use run::{AgentProbe, AgentStatus, Dispatcher};

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use hyper_util::client::legacy::connect::Connect;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::Broker;
+use turnwise_metrics::Source;
 
 use crate::agent::{Agent, tcp};
 use crate::config::{ConfigError, DispatchConfig};
@@ -20,6 +22,9 @@ use crate::turn::{Context, attend, give_back};
 
 /// Whether the agent could be reached when it was last tried. Costs nothing to ask.
 pub type AgentStatus = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
+
+/// How long the agent took to answer when its health was last asked. Costs nothing to ask.
+pub type AgentProbe = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// Takes turns from the broker and calls the agent.
 pub struct Dispatcher {
@@ -50,7 +55,14 @@ impl Dispatcher {
         let agent = Agent::new(&config, connector)?;
         let agent_up = Arc::new(AtomicBool::new(false));
         Ok(Dispatcher {
-            context: Context { broker, agent, config, abandon: CancellationToken::new(), agent_up },
+            context: Context {
+                broker,
+                agent,
+                config,
+                abandon: CancellationToken::new(),
+                agent_up,
+                counts: Arc::default(),
+            },
         })
     }
 
@@ -59,6 +71,19 @@ impl Dispatcher {
     pub fn status(&self) -> AgentStatus {
         let agent_up = Arc::clone(&self.context.agent_up);
         Arc::new(move || Some(agent_up.load(Ordering::Relaxed)))
+    }
+
+    /// A cheap way to ask how long the agent takes to answer.
+    #[must_use]
+    pub fn probe(&self) -> AgentProbe {
+        let counts = Arc::clone(&self.context.counts);
+        Arc::new(move || counts.probe())
+    }
+
+    /// What it counts, for a scraper.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.context.counts) as Arc<dyn Source>
     }
 
     /// Works until `shutdown`, then drains: turns in progress get the grace
@@ -160,7 +185,9 @@ fn note_panic(done: Result<(), JoinError>) {
 /// Keeps the agent's state known while nothing is sent to it.
 async fn watch_health(context: Arc<Context>) {
     loop {
+        let asked = Instant::now();
         let up = context.agent.is_up(HEALTH_TIME_MAX).await;
+        context.counts.probed(up.then(|| asked.elapsed()));
         if context.agent_up.swap(up, Ordering::Relaxed) != up {
             tracing::info!(up, "the agent's state changed");
         }

@@ -16,6 +16,7 @@ use turnwise_core::StoreError;
 
 use crate::agent::Agent;
 use crate::config::{DispatchConfig, StreamMode};
+use crate::counts::AgentCounts;
 use crate::limits::{ANSWER_BYTES_MAX, FINISH_PAUSE, REFUSAL_BYTES_MAX};
 use crate::reply;
 use crate::verdict::{agent_error, agent_timeout, agent_unreachable, answer, refusal};
@@ -28,6 +29,7 @@ pub(crate) struct Context {
     /// Turns still running are to be given back.
     pub(crate) abandon: CancellationToken,
     pub(crate) agent_up: std::sync::Arc<AtomicBool>,
+    pub(crate) counts: std::sync::Arc<AgentCounts>,
 }
 
 /// Why a call is broken off from our side.
@@ -53,7 +55,7 @@ pub(crate) async fn attend(context: &Context, turn: Turn) {
         return;
     }
     let started = Instant::now();
-    let Some(outcome) = call(context, &turn).await else {
+    let Some(outcome) = counted_call(context, &turn).await else {
         tracing::warn!(message_id = %turn.id, attempt = turn.attempt, "lost the lease on a turn; its call was dropped");
         return;
     };
@@ -64,6 +66,16 @@ pub(crate) async fn attend(context: &Context, turn: Turn) {
 /// Hands back a turn that was never called.
 pub(crate) async fn give_back(context: &Context, turn: Turn) {
     finish(context, &turn, TurnOutcome::Release).await;
+}
+
+/// The call, and what a scraper is told of it.
+async fn counted_call(context: &Context, turn: &Turn) -> Option<TurnOutcome> {
+    let started = Instant::now();
+    let in_flight = context.counts.call();
+    let outcome = call(context, turn).await;
+    drop(in_flight);
+    context.counts.over(outcome.as_ref(), started.elapsed());
+    outcome
 }
 
 /// Calls the agent and reads its answer. None when the lease was lost.
@@ -256,26 +268,27 @@ async fn finish(context: &Context, turn: &Turn, outcome: TurnOutcome) {
     }
 }
 
-/// Says how a turn went. Never what was said in it.
+/// Says how a call went. Never what was said in it.
 fn report(turn: &Turn, outcome: &TurnOutcome, took: Duration) {
-    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let attempt = turn.attempt;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (attempt, ms, trace_id) = (turn.attempt, millis(took), turn.trace_id());
+    let wait_ms = millis(turn.first_claimed_at.since(turn.accepted_at));
     match outcome {
         TurnOutcome::Completed { .. } => {
-            tracing::debug!(message_id = %turn.id, attempt, ms, "turn answered")
+            tracing::debug!(message_id = %turn.id, trace_id, attempt, wait_ms, ms, "turn answered");
         }
         TurnOutcome::Failed(TurnError { code, status, .. }) => {
-            tracing::warn!(message_id = %turn.id, attempt, ms, %code, status, "turn failed");
+            tracing::warn!(message_id = %turn.id, trace_id, attempt, wait_ms, ms, %code, status, "turn failed");
         }
         TurnOutcome::Cancelled => {
-            tracing::info!(message_id = %turn.id, attempt, ms, "turn stopped for its client")
+            tracing::debug!(message_id = %turn.id, trace_id, attempt, wait_ms, ms, "turn stopped for its client");
         }
         TurnOutcome::RetryAfter(pause) => {
-            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(message_id = %turn.id, attempt, ms, pause_ms, "the agent is busy");
+            let pause_ms = millis(*pause);
+            tracing::info!(message_id = %turn.id, trace_id, attempt, ms, pause_ms, "the agent is busy");
         }
         TurnOutcome::Release => {
-            tracing::info!(message_id = %turn.id, attempt, ms, "turn given back")
+            tracing::info!(message_id = %turn.id, trace_id, attempt, ms, "turn given back");
         }
     }
 }

@@ -6,15 +6,17 @@ use crate::body::UNIT_BYTES;
 use crate::caught::{Panicked, caught};
 use crate::config::GatewayConfig;
 use crate::counters::Counters;
+use crate::counts::HttpCounts;
 use crate::drain::{Drain, Phase};
 use crate::error::Failure;
 use crate::held::Room;
-use crate::limits::{CLOSING_LOOK, LARGE_BODIES_BYTES_MAX};
+use crate::limits::{CLOSING_LOOK, LARGE_BODIES_BYTES_MAX, ONLOOKERS_MAX};
+use crate::note::Arrived;
 use crate::rate::Rates;
 use crate::request_id::{RequestIds, X_REQUEST_ID};
 use crate::ticket::Tickets;
 use crate::wire::refusal::{REFUSED, Refusal};
-use crate::{error, guard};
+use crate::{error, guard, note};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -27,6 +29,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 use turnwise_api::Code;
 use turnwise_broker::Broker;
+use turnwise_metrics::Source;
 
 /// Shared by all requests.
 pub(crate) struct App {
@@ -39,6 +42,11 @@ pub(crate) struct App {
     pub(crate) rates: Rates,
     pub(crate) tickets: Option<Tickets>,
     pub(crate) counters: Arc<Counters>,
+    /// Places for readers of `/api/v1/tail`.
+    pub(crate) onlookers: Arc<Semaphore>,
+    pub(crate) counts: Arc<HttpCounts>,
+    /// All that `/metrics` tells.
+    pub(crate) sources: Vec<Arc<dyn Source>>,
     request_ids: RequestIds,
 }
 
@@ -46,10 +54,15 @@ impl App {
     pub(crate) fn new(
         broker: Broker,
         keys: KeyRing,
-        config: GatewayConfig,
+        mut config: GatewayConfig,
         counters: Arc<Counters>,
         drain: Drain,
     ) -> Arc<App> {
+        let counts: Arc<HttpCounts> = Arc::default();
+        let mut sources = std::mem::take(&mut config.metrics);
+        sources.push(broker.metrics());
+        sources.push(Arc::clone(&counts) as Arc<dyn Source>);
+        sources.push(Arc::clone(&counters) as Arc<dyn Source>);
         Arc::new(App {
             broker,
             keys,
@@ -59,6 +72,9 @@ impl App {
             rates: Rates::new(config.key_rate, config.conversation_rate),
             tickets: config.ticket_secret.map(Tickets::new),
             counters,
+            onlookers: Arc::new(Semaphore::new(ONLOOKERS_MAX)),
+            counts,
+            sources,
             config,
             drain,
         })
@@ -79,16 +95,21 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let request_id = app.request_ids.for_request(request.headers());
+    let arrived = Arrived::now(&request);
     let origin = guard::listed_origin(&app, &request);
     let mut response = match caught(answer(&app, router, request)).await {
         Ok(response) => response,
         Err(Panicked) => {
             app.counters.panicked();
-            tracing::error!(?request_id, "a request's handler panicked");
+            tracing::error!(
+                request_id = request_id.to_str().unwrap_or_default(),
+                "a request's handler panicked"
+            );
             Failure::new(Code::Internal, "The request met a fault of this server").into_response()
         }
     };
-    error::render(&mut response, &request_id);
+    let told = error::render(&mut response, &request_id);
+    note::answered(&app, &arrived, &request_id, &mut response, told.as_ref());
     if let Some(origin) = origin {
         guard::expose(&mut response, origin);
     }

@@ -6,6 +6,7 @@ use crate::scope::Scope;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use turnwise_metrics::Source;
 
 /// A key a client may show. The key itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,6 +31,9 @@ impl fmt::Debug for ApiKey {
 /// whether it answered last.
 pub type AgentStatus = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
 
+/// Tells without waiting how long the agent took to answer when it was last asked.
+pub type AgentProbe = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+
 /// Settings of the inbound side.
 #[derive(Clone)]
 pub struct GatewayConfig {
@@ -37,6 +41,8 @@ pub struct GatewayConfig {
     pub keys: Vec<ApiKey>,
     /// How the agent is.
     pub agent: AgentStatus,
+    /// How long it took to say so.
+    pub agent_probe: AgentProbe,
     /// Submissions that say nothing about it are answered at once, not when their turn has ended.
     pub async_default: bool,
     /// Time for the head of a request to arrive.
@@ -68,6 +74,8 @@ pub struct GatewayConfig {
     pub ticket_secret: Option<[u8; 32]>,
     /// Bytes of long answers that wait for their readers, all together.
     pub answers_bytes_max: usize,
+    /// Who counts what besides broker and gateway, for `/metrics`.
+    pub metrics: Vec<Arc<dyn Source>>,
     /// Start of the request ids given out; differs between nodes and starts.
     pub request_id_seed: u64,
 }
@@ -77,6 +85,7 @@ impl Default for GatewayConfig {
         GatewayConfig {
             keys: Vec::new(),
             agent: Arc::new(|| None),
+            agent_probe: Arc::new(|| None),
             async_default: false,
             head_time_max: limits::HEAD_TIME_MAX,
             keep_alive_max: limits::KEEP_ALIVE_MAX,
@@ -92,6 +101,7 @@ impl Default for GatewayConfig {
             conversation_rate: None,
             ticket_secret: None,
             answers_bytes_max: limits::LARGE_ANSWERS_BYTES_MAX,
+            metrics: Vec::new(),
             request_id_seed: 0,
         }
     }

@@ -1,6 +1,8 @@
 //! What the inbound side counts, for whoever watches it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use turnwise_metrics::{Page, Source};
 
 /// Counts since the start; each only grows, but for `connections`.
 #[derive(Debug, Default)]
@@ -65,6 +67,22 @@ impl Counters {
     pub(crate) fn open(self: &std::sync::Arc<Counters>) -> Open {
         self.opened.fetch_add(1, Ordering::Relaxed);
         Open(std::sync::Arc::clone(self))
+    }
+}
+
+impl Source for Counters {
+    fn tell(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge("turnwise_http_connections", "Connections open.", self.connections() as f64)?;
+        let accepted = self.opened.load(Ordering::Relaxed);
+        page.counter("turnwise_http_connections_accepted", "Connections accepted.", accepted)?;
+        page.counter("turnwise_http_connections_crowded", "Turned away: too many.", self.crowded())?;
+        page.counter(
+            "turnwise_http_connections_stalled",
+            "Given up: the client read nothing.",
+            self.stalled(),
+        )?;
+        page.counter("turnwise_http_requests_malformed", "Refused for their form.", self.refused())?;
+        page.counter("turnwise_panics", "Handlers and connections that panicked.", self.panics())
     }
 }
 

@@ -96,22 +96,22 @@ impl IntoResponse for Failure {
 #[derive(Clone)]
 struct Pending(Box<Problem>);
 
-/// Writes the body of a [`Failure`]'s response and logs it, once, without what
-/// it was about; others pass unchanged.
-pub(crate) fn render(response: &mut Response, request_id: &HeaderValue) {
-    let Some(Pending(mut problem)) = response.extensions_mut().remove::<Pending>() else { return };
-    tracing::info!(
-        ?request_id,
-        code = problem.code.name(),
-        status = problem.status,
-        "a request was refused or failed"
-    );
+/// What a client was told went wrong.
+pub(crate) struct Told {
+    pub(crate) code: Code,
+    pub(crate) message_id: Option<String>,
+}
+
+/// Writes the body of a [`Failure`]'s response and answers what it says; others pass unchanged.
+pub(crate) fn render(response: &mut Response, request_id: &HeaderValue) -> Option<Told> {
+    let Pending(mut problem) = response.extensions_mut().remove::<Pending>()?;
     problem.request_id = request_id.to_str().ok().map(str::to_owned);
     let body = serde_json::to_vec(&problem).expect("a problem holds only strings and numbers");
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     *response.body_mut() = Body::from(body);
+    Some(Told { code: problem.code, message_id: problem.message_id })
 }
 
 impl From<StoreError> for Failure {

@@ -62,6 +62,9 @@ pub(crate) const LARGE_ANSWERS_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// A large body's share of those grows with what has arrived, by at least this many bytes.
 pub(crate) const LARGE_BODY_STEP_BYTES: usize = 256 * 1024;
 
+/// Route templates with series of their own in `/metrics`.
+pub(crate) const ROUTES_COUNTED_MAX: usize = 64;
+
 /// Bytes of a user's, chat's, organisation's or client message's id.
 pub(crate) const ID_BYTES_MAX: usize = 256;
 /// Bytes of a client id.
@@ -97,6 +100,8 @@ pub(crate) const TICKET_SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Silence on an event stream before a comment is sent.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Onlookers of `/api/v1/tail` at once.
+pub(crate) const ONLOOKERS_MAX: usize = 64;
 /// What `retry:` tells a reader of an event stream.
 pub(crate) const RECONNECT_MS: u32 = 2_000;
 /// The same when the node goes away: the least, and over how many more its readers are spread.

@@ -5,13 +5,14 @@ use crate::app::App;
 use crate::docs;
 use crate::error::Failure;
 use crate::openapi;
-use crate::rest::{callbacks, health, message, queue, tickets};
-use crate::scope::Access::{self, Callbacks, Open, Read, Stream, Write};
-use crate::sse::stream;
+use crate::rest::{callbacks, health, message, metrics, queue, status, tickets};
+use crate::scope::Access::{self, Callbacks, Metrics, Open, Read, Stream, Write};
+use crate::sse::{stream, tail};
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::handler::Handler;
 use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 use std::sync::Arc;
@@ -47,9 +48,12 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::show),
         route(Method::DELETE, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::discard),
         route(Method::POST, "/api/v1/callbacks/redrive", Callbacks, callbacks::redrive),
+        route(Method::GET, "/api/v1/status", Metrics, status::show),
+        route(Method::GET, "/api/v1/tail", Read, tail::follow),
         route(Method::GET, "/health", Open, health::health),
         route(Method::GET, "/livez", Open, health::livez),
         route(Method::GET, "/readyz", Open, health::readyz),
+        route(Method::GET, "/metrics", Metrics, metrics::show),
         route(Method::GET, "/openapi.json", Open, openapi::show),
         route(Method::GET, "/docs", Open, docs::page),
         route(Method::GET, "/docs/docs.js", Open, docs::script),
@@ -89,5 +93,15 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router
         .fallback(async || Failure::not_found())
         .method_not_allowed_fallback(async || Failure::new(Code::MethodNotAllowed, "Method Not Allowed"))
+        .layer(from_fn(name_route))
         .with_state(app)
+}
+
+/// Leaves the matched template with the response, for who counts.
+async fn name_route(template: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(template) = template {
+        response.extensions_mut().insert(template);
+    }
+    response
 }

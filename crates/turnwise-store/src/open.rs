@@ -25,6 +25,15 @@ impl Opened {
         }
     }
 
+    /// What the engine counts, for a scraper; nothing if it has nothing to tell.
+    #[must_use]
+    pub fn metrics(&self) -> Option<Arc<dyn turnwise_metrics::Source>> {
+        match self {
+            Opened::Memory(_) => None,
+            Opened::Embedded(store) => Some(store.metrics()),
+        }
+    }
+
     /// Writes what is buffered and stops the engine. Blocks for at most its timeout.
     pub fn close(&self) {
         match self {

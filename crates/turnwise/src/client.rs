@@ -101,6 +101,30 @@ impl Server {
         Follow { server: self.clone(), path, last_id: String::new(), live: None, over: false, patience }
     }
 
+    /// What the server answers to a GET, as JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        let answer = self.conn().get(path).await.map_err(|error| self.unreachable(&error))?;
+        match answer.status.is_success() {
+            true => answer.json().map_err(|error| strange(&error)),
+            false => Err(Failure::of_answer(answer.status.as_u16(), &answer.body)),
+        }
+    }
+
+    /// A stream of events that has no end.
+    pub(crate) async fn events(&self, path: &str) -> Result<SseReader, Failure> {
+        let opened = self.conn().sse(Method::GET, path, &[], bytes::Bytes::new()).await;
+        let reader = opened.map_err(|error| self.unreachable(&error))?;
+        if reader.status == http::StatusCode::OK {
+            return Ok(reader);
+        }
+        let status = reader.status.as_u16();
+        // The reader takes events only: ask once more for the problem's text.
+        match self.conn().get(path).await {
+            Ok(answer) => Err(Failure::of_answer(answer.status.as_u16(), &answer.body)),
+            Err(_) => Err(Failure::of_answer(status, b"")),
+        }
+    }
+
     fn unreachable(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::new(Exit::Unreachable, "the server does not answer", format!("{}: {error}", self.base))
             .hint("start one with `turnwise serve --mock-agent`, or name it with --url")

@@ -7,6 +7,7 @@ mod config;
 mod descriptors;
 mod failure;
 mod node;
+mod process;
 mod reload;
 mod telemetry;
 

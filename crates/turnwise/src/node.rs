@@ -4,6 +4,7 @@
 use crate::config::{AgentStream, Config, StoreKind};
 use crate::descriptors;
 use crate::failure::{Exit, Failure};
+use crate::process::Process;
 use crate::reload::{self, Reload};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use turnwise_broker::{Broker, BrokerConfig, CallbackRules};
 use turnwise_dispatch::{
     CallbackConfig, CallbackWorker, DispatchConfig, Dispatcher, StreamMode, SystemResolver,
 };
-use turnwise_gateway::{AgentStatus, Drain, Gateway, GatewayConfig};
+use turnwise_gateway::{AgentProbe, AgentStatus, Drain, Gateway, GatewayConfig};
+use turnwise_metrics::Source;
 use turnwise_store::embedded::EmbeddedConfig;
 use turnwise_store::open::{self, Opened};
 use turnwise_store::system_clock;
@@ -73,11 +75,19 @@ impl Node {
             drain_time: config.drain,
             linger: config.drain_linger.min(config.drain),
         };
-        let agent = node.start_dispatch(config, &broker).await?;
+        let engine = match config.store {
+            StoreKind::Memory => "memory",
+            StoreKind::Embedded => "embedded",
+        };
+        let mut metrics: Vec<Arc<dyn Source>> = vec![Arc::new(Process::new(broker.now().0, engine))];
+        metrics.extend(node.store.metrics());
+        let (agent, agent_probe) = node.start_dispatch(config, &broker, &mut metrics).await?;
         node.start_callbacks(config, &broker).await?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
-        let gateway = Gateway::new(broker, gateway_config(config, loopback, agent));
+        let gateway_config =
+            GatewayConfig { metrics, agent_probe, ..gateway_config(config, loopback, agent) };
+        let gateway = Gateway::new(broker, gateway_config);
         if let Some(file) = &config.file {
             let (reload, shutdown) =
                 (Reload::prepare(file.clone(), gateway.keys(), loopback)?, node.drain.closing());
@@ -89,16 +99,24 @@ impl Node {
     }
 
     /// Starts calling the agent if there is one; answers how to ask for its state.
-    async fn start_dispatch(&self, config: &Config, broker: &Broker) -> Result<AgentStatus, Failure> {
-        let Some(base_url) = &config.agent_base_url else { return Ok(Arc::new(|| None)) };
+    async fn start_dispatch(
+        &self,
+        config: &Config,
+        broker: &Broker,
+        metrics: &mut Vec<Arc<dyn Source>>,
+    ) -> Result<(AgentStatus, AgentProbe), Failure> {
+        let Some(base_url) = &config.agent_base_url else {
+            return Ok((Arc::new(|| None), Arc::new(|| None)));
+        };
         let dispatcher =
             Dispatcher::new(broker.clone(), dispatch_config(config, base_url)).map_err(|error| {
                 Failure::new(Exit::Usage, "the agent's settings are wrong", error.to_string())
             })?;
-        let status = dispatcher.status();
+        let asked = (dispatcher.status(), dispatcher.probe());
+        metrics.push(dispatcher.metrics());
         let shutdown = self.drain.begun();
         self.start_working(async move { dispatcher.run(shutdown).await }).await;
-        Ok(status)
+        Ok(asked)
     }
 
     /// Starts sending callbacks, if they may be sent: also those of a former process.

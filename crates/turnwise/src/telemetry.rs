@@ -28,6 +28,13 @@ fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
         "NOTSET" => "trace",
         _ => level,
     };
+    // What the libraries below say at these levels may quote what passes through them.
+    let own_only = |level: &str| format!("info,turnwise={level}");
+    let level = match level.to_ascii_lowercase().as_str() {
+        "debug" => own_only("debug"),
+        "trace" => own_only("trace"),
+        _ => level.to_owned(),
+    };
     EnvFilter::builder().parse(level).map_err(|_| ConfigError {
         detail: "LOG_LEVEL is not a level".into(),
         hint: "use ERROR, WARN, INFO, DEBUG, TRACE or OFF".into(),

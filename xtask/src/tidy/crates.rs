@@ -7,13 +7,14 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// What a crate may use from the workspace. Dev-dependencies are free.
-const WORKSPACE: [(&str, &[&str]); 10] = [
+const WORKSPACE: [(&str, &[&str]); 11] = [
     ("turnwise-core", &[]),
-    ("turnwise-store", &["turnwise-core"]),
-    ("turnwise-broker", &["turnwise-core"]),
+    ("turnwise-metrics", &[]),
+    ("turnwise-store", &["turnwise-core", "turnwise-metrics"]),
+    ("turnwise-broker", &["turnwise-core", "turnwise-metrics"]),
     ("turnwise-api", &[]),
-    ("turnwise-gateway", &["turnwise-broker", "turnwise-api", "turnwise-core"]),
-    ("turnwise-dispatch", &["turnwise-broker", "turnwise-api", "turnwise-core"]),
+    ("turnwise-gateway", &["turnwise-broker", "turnwise-api", "turnwise-core", "turnwise-metrics"]),
+    ("turnwise-dispatch", &["turnwise-broker", "turnwise-api", "turnwise-core", "turnwise-metrics"]),
     ("turnwise-mock", &["turnwise-api"]),
     ("turnwise-testkit", &["turnwise-core", "turnwise-mock"]),
     (
@@ -26,19 +27,21 @@ const WORKSPACE: [(&str, &[&str]); 10] = [
             "turnwise-gateway",
             "turnwise-dispatch",
             "turnwise-mock",
+            "turnwise-metrics",
         ],
     ),
     ("xtask", &[]),
 ];
 
 /// Packages from outside that have one home.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("redb", &["turnwise-store"]),
     ("redis", &["turnwise-store"]),
     ("sqlx", &["turnwise-store"]),
     ("rusqlite", &["turnwise-store"]),
     ("tokio-postgres", &["turnwise-store"]),
     ("postcard", &["turnwise-store"]),
+    ("prometheus-client", &["turnwise-metrics"]),
     ("axum", &["turnwise-gateway"]),
     ("clap", &["turnwise"]),
     ("figment", &["turnwise"]),

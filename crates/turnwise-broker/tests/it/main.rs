@@ -8,6 +8,7 @@ mod disk;
 mod health;
 mod kept;
 mod redrive;
+mod watch;
 
 use bench::{Bench, LEASE, event, names, position, submission};
 use bytes::Bytes;

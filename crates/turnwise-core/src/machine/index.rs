@@ -208,6 +208,18 @@ impl Queue {
         }
     }
 
+    /// The lowest number of a stage.
+    pub(super) fn first(&self, stage: Stage) -> Option<u64> {
+        let [scheduled, ready, leased, dead] = &self.members;
+        let members = match stage {
+            Stage::Scheduled => scheduled,
+            Stage::Ready => ready,
+            Stage::Leased => leased,
+            Stage::Dead => dead,
+        };
+        members.first().copied()
+    }
+
     /// Counts a message in.
     pub(super) fn count_in(&mut self, stage: Stage, seq: u64) {
         *self.stage_count(stage) += 1;

@@ -58,7 +58,10 @@ impl Machine {
     /// See [`crate::QueueStore::depth`].
     #[must_use]
     pub fn depth(&self, queue: &QueueName) -> Depth {
-        self.queues.get(queue).map(|queue| queue.depth).unwrap_or_default()
+        let Some(queue) = self.queues.get(queue) else { return Depth::default() };
+        // Numbers grow with time, steps of the clock aside: the first of the stage is the oldest.
+        let oldest = queue.first(Stage::Ready).and_then(|seq| self.entries.get(&seq));
+        Depth { oldest_waiting: oldest.map(|entry| entry.enqueued_at), ..queue.depth }
     }
 
     /// See [`crate::QueueStore::lane`].

@@ -78,7 +78,7 @@ fn success_answer(success: &Success, access: Access) -> Value {
         if let (false, Some(content)) = (examples.is_null(), content.as_object_mut()) {
             content.insert("examples".to_owned(), examples);
         }
-        if success.media == "text/event-stream" {
+        if success.schema == "StreamEvent" {
             fields.insert("x-turnwise-events".to_owned(), schemas::events());
         }
         fields.insert("content".to_owned(), json!({ success.media: content }));

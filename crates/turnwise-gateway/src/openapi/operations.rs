@@ -31,6 +31,7 @@ pub(super) struct Body {
 
 const CONVERSATIONS: &str = "conversations";
 const HEALTH: &str = "health";
+const WATCHING: &str = "watching";
 const DESCRIPTION: &str = "description";
 
 /// The groups of operations, in the order in which they are read.
@@ -39,6 +40,7 @@ pub(super) fn tags() -> Value {
         { "name": CONVERSATIONS, "description": "Messages, the turns they become, and the agent's answers." },
         callbacks::tag(),
         { "name": HEALTH, "description": "For load balancers and monitors. Answered from counters, without a key." },
+        { "name": WATCHING, "description": "For who runs the node: what it holds and does." },
         { "name": DESCRIPTION, "description": "This description, for programs and for people. Open to all." },
     ])
 }
@@ -297,6 +299,68 @@ const OPERATIONS: &[Operation] = &[
             links: &[],
         }],
         codes: &[Code::NotReady, Code::Draining],
+    },
+    Operation {
+        id: "showStatus",
+        method: "get",
+        path: "/api/v1/status",
+        tag: WATCHING,
+        summary: "How the node is, for people",
+        description: "From counters, at most a second old; counts are since the node started.",
+        parameters: &[],
+        body: None,
+        successes: &[Success {
+            status: 200,
+            description: "The node as it is now.",
+            media: "application/json",
+            schema: "NodeStatus",
+            headers: &[],
+            examples: schemas::status_examples,
+            links: &[],
+        }],
+        codes: &[],
+    },
+    Operation {
+        id: "followTail",
+        method: "get",
+        path: "/api/v1/tail",
+        tag: WATCHING,
+        summary: "Watch turns",
+        description: "Server-sent events without an end: `step` for each turn of the key's organisations that is \
+            accepted, claimed or ended on this node from now on, and `gap` with the number of steps that came too \
+            fast. Nothing is stored: a reader that comes back goes on with what happens then.",
+        parameters: &["OrgId", "TailUserId"],
+        body: None,
+        successes: &[Success {
+            status: 200,
+            description: "The steps; the data of `step` is a TailStep.",
+            media: "text/event-stream",
+            schema: "TailStep",
+            headers: &["Cache-Control"],
+            examples: schemas::tail_examples,
+            links: &[],
+        }],
+        codes: &[Code::InvalidContent, Code::Overloaded],
+    },
+    Operation {
+        id: "metrics",
+        method: "get",
+        path: "/metrics",
+        tag: WATCHING,
+        summary: "What the node has counted",
+        description: "For Prometheus, in the OpenMetrics text format 1.0. No label comes from outside.",
+        parameters: &[],
+        body: None,
+        successes: &[Success {
+            status: 200,
+            description: "The page.",
+            media: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            schema: "Text",
+            headers: &[],
+            examples: schemas::none,
+            links: &[],
+        }],
+        codes: &[],
     },
     Operation {
         id: "describe",

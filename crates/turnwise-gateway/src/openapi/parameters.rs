@@ -20,6 +20,7 @@ pub(super) fn all() -> Value {
         "UserId": query("user_id", true, "The user who wrote the message.", &id, "alice"),
         "StreamMessageId": query("message_id", true, "The turn's id.", &json!({ "type": "string", "minLength": 1 }), turn_example),
         "OrgId": query("org_id", false, "Only this organisation; empty is the same as none.", &org, "acme"),
+        "TailUserId": query("user_id", false, "Only this user.", &id, "alice"),
         "After": query("after", false, "Begin after this event. `Last-Event-ID` wins over it.", &place, "1-4"),
         "Ticket": query(
             "ticket", false, "From `POST /api/v1/tickets`; in place of a key, for pages that cannot set headers.",

@@ -5,9 +5,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use turnwise_api::{
     CallbackAnswer, CallbackList, CallbackPhase, ChatType, Code, FieldError, Health, HealthStatus,
-    MessageAnswer, MessageFields, MessageStatus, MessageType, ProblemForm, QueueAnswer, QueueConversation,
-    Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StreamError, TicketAnswer, TicketRequest,
-    TicketStream, TurnAnswer, TurnCallback, TurnFailure,
+    MessageAnswer, MessageFields, MessageStatus, MessageType, NodeStatus, Part, ProblemForm, QueueAnswer,
+    QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StreamError, TailStep,
+    TicketAnswer, TicketRequest, TicketStream, TimelineStep, TurnAnswer, TurnCallback, TurnFailure,
+    TurnNumbers, TurnStep,
 };
 use utoipa::ToSchema;
 
@@ -50,8 +51,14 @@ pub(super) fn all() -> Value {
     add::<TicketAnswer<'_>>(&mut all);
     add::<TicketRequest<'_>>(&mut all);
     add::<TicketStream<'_>>(&mut all);
+    add::<NodeStatus>(&mut all);
+    add::<Part>(&mut all);
+    add::<TailStep<'_>>(&mut all);
+    add::<TimelineStep>(&mut all);
     add::<TurnAnswer<'_>>(&mut all);
     add::<TurnFailure<'_>>(&mut all);
+    add::<TurnNumbers>(&mut all);
+    add::<TurnStep>(&mut all);
     all.insert("StreamEvent".to_owned(), json!({
         "type": "object",
         "description": "Each of the server-sent events (WHATWG HTML, section 9.2); `x-turnwise-events` lists them.",
@@ -235,7 +242,59 @@ fn turn(status: MessageStatus) -> TurnAnswer<'static> {
         partial: None,
         callback: None,
         redrive_of: None,
+        timeline: timeline(),
     }
+}
+
+fn timeline() -> Vec<TimelineStep> {
+    let step = |step, after, attempt| TimelineStep { step, at: Rfc3339(NOON + after), attempt };
+    vec![
+        step(TurnStep::Accepted, 0, None),
+        step(TurnStep::Claimed, SECOND / 50, Some(1)),
+        step(TurnStep::FirstEvent, SECOND, None),
+    ]
+}
+
+pub(super) fn status_examples() -> Value {
+    let part = |state, latency_ms| Part { state, latency_ms };
+    examples(&[(
+        "healthy",
+        value(&NodeStatus {
+            status: HealthStatus::Healthy,
+            version: env!("CARGO_PKG_VERSION"),
+            draining: false,
+            uptime_seconds: 3_600.0,
+            store: part("ok", Some(1.2)),
+            agent: part("ok", Some(3.4)),
+            turns: TurnNumbers {
+                waiting: 3,
+                in_flight: 2,
+                dead: 0,
+                oldest_waiting_seconds: Some(0.25),
+                conversations: 4,
+                accepted: 120,
+                ended: [("completed", 115)].into_iter().collect(),
+                leases_lost: 0,
+            },
+            streams_open: 2,
+            connections: 5,
+        }),
+    )])
+}
+
+pub(super) fn tail_examples() -> Value {
+    let step = TailStep {
+        at: Rfc3339(NOON),
+        message_id: TURN,
+        org_id: "acme",
+        user_id: "alice",
+        step: TurnStep::Claimed,
+        attempt: Some(1),
+        after_ms: Some(20),
+        code: None,
+    };
+    let data = serde_json::to_string(&step).expect("strings and numbers are JSON");
+    examples(&[("claimed", json!(format!("retry: 2000\n\nevent: step\ndata: {data}\n\n")))])
 }
 
 pub(super) fn turn_answer_examples() -> Value {
@@ -327,11 +386,17 @@ pub(super) fn health_examples() -> Value {
 }
 
 pub(super) fn live_examples() -> Value {
-    examples(&[("live", value(&Readiness { status: "live", store: None, agent: None }))])
+    examples(&[("live", value(&Readiness { status: "live", ..Readiness::default() }))])
 }
 
 pub(super) fn ready_examples() -> Value {
-    let named = Readiness { status: "ready", store: Some("ok"), agent: Some("ok") };
-    let bare = Readiness { status: "ready", store: None, agent: None };
+    let named = Readiness {
+        status: "ready",
+        store: Some("ok"),
+        agent: Some("ok"),
+        store_ms: Some(1.2),
+        agent_ms: Some(3.4),
+    };
+    let bare = Readiness { status: "ready", ..Readiness::default() };
     examples(&[("ready", value(&bare)), ("verbose", value(&named))])
 }

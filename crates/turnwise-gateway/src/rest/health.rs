@@ -2,6 +2,7 @@
 
 use super::json;
 use super::query::Parameters;
+use super::status::millis;
 use crate::app::App;
 use crate::drain::Phase;
 use crate::error::Failure;
@@ -14,24 +15,37 @@ use turnwise_api::{Code, Health, HealthStatus, Readiness};
 /// The original's form; always 200.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let store = app.broker.health();
-    let agent = (app.config.agent)();
-    let status = match (store.store_ok, agent) {
-        (false, _) => HealthStatus::Unhealthy,
-        (true, Some(true)) => HealthStatus::Healthy,
-        (true, Some(false) | None) => HealthStatus::Degraded,
-    };
     json(&Health {
-        status,
+        status: status(&app),
         redis_connected: store.store_ok,
         active_queues: store.active_queues,
         messages_processing: store.processing,
-        worker_connected: agent == Some(true),
+        worker_connected: (app.config.agent)() == Some(true),
     })
+}
+
+/// How the whole node is.
+pub(crate) fn status(app: &App) -> HealthStatus {
+    match (app.broker.health().store_ok, (app.config.agent)()) {
+        (false, _) => HealthStatus::Unhealthy,
+        (true, Some(true)) => HealthStatus::Healthy,
+        (true, Some(false) | None) => HealthStatus::Degraded,
+    }
+}
+
+/// How the store and the agent are.
+pub(crate) fn parts(app: &App) -> (&'static str, &'static str) {
+    let agent = match (app.config.agent)() {
+        Some(true) => "ok",
+        Some(false) => "down",
+        None => "none",
+    };
+    (if app.broker.health().store_ok { "ok" } else { "down" }, agent)
 }
 
 /// The process answers; nothing else is looked at.
 pub(crate) async fn livez() -> Result<Response, Failure> {
-    json(&Readiness { status: "live", store: None, agent: None })
+    json(&Readiness { status: "live", ..Readiness::default() })
 }
 
 /// Whether work should be sent here.
@@ -40,12 +54,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
     if app.drain.phase() > Phase::Serving {
         return Err(Failure::new(Code::Draining, "The server is shutting down"));
     }
-    let store = if app.broker.health().store_ok { "ok" } else { "down" };
-    let agent = match (app.config.agent)() {
-        Some(true) => "ok",
-        Some(false) => "down",
-        None => "none",
-    };
+    let (store, agent) = parts(&app);
     if store == "down" {
         let detail = if verbose {
             format!("store: down; agent: {agent}")
@@ -54,6 +63,14 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         };
         return Err(Failure::new(Code::NotReady, detail));
     }
-    let shown = |part| verbose.then_some(part);
-    json(&Readiness { status: "ready", store: shown(store), agent: shown(agent) })
+    if !verbose {
+        return json(&Readiness { status: "ready", ..Readiness::default() });
+    }
+    json(&Readiness {
+        status: "ready",
+        store: Some(store),
+        agent: Some(agent),
+        store_ms: Some(millis(app.broker.numbers().store_probe)),
+        agent_ms: (app.config.agent_probe)().map(millis),
+    })
 }

@@ -7,6 +7,7 @@ use crate::body;
 use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::STOP_WAIT;
+use crate::note::About;
 use crate::prefer::Preference;
 use crate::rate::Standing;
 use axum::extract::rejection::PathRejection;
@@ -17,8 +18,10 @@ use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
-use turnwise_api::{ChatAnswer, Code, MessageAnswer, MessageStatus, Rfc3339, TurnAnswer, TurnFailure};
-use turnwise_broker::{Cancel, Redriven, Submitted, TurnEnd, TurnState, TurnView};
+use turnwise_api::{
+    ChatAnswer, Code, MessageAnswer, MessageStatus, Rfc3339, TimelineStep, TurnAnswer, TurnFailure, TurnStep,
+};
+use turnwise_broker::{Cancel, Redriven, Step, StepKind, Submitted, TurnEnd, TurnState, TurnView};
 use turnwise_core::Timestamp;
 
 /// How long a submission waits for its turn's end.
@@ -96,6 +99,7 @@ async fn submitted(
         Some(end) => ended(&submitted, &end)?,
         None => waiting(app, &submitted).await?,
     };
+    response.extensions_mut().insert(About(submitted.id));
     if let Some(applied) = patience.applied(preference) {
         response.headers_mut().insert(HeaderName::from_static("preference-applied"), applied);
     }
@@ -245,7 +249,7 @@ pub(crate) async fn redrive(
 
 fn turn(view: &TurnView, status: MessageStatus) -> Result<Response, Failure> {
     let (id, answer) = (view.id.to_string(), view.answer.as_deref().and_then(raw));
-    json(&TurnAnswer {
+    let mut response = json(&TurnAnswer {
         message_id: &id,
         org_id: &view.org,
         user_id: &view.user,
@@ -266,7 +270,28 @@ fn turn(view: &TurnView, status: MessageStatus) -> Result<Response, Failure> {
         partial: view.partial.as_deref(),
         callback: view.callback.as_ref().map(callbacks::of_turn),
         redrive_of: view.redrive_of.map(|id| id.to_string()),
-    })
+        timeline: view.timeline.iter().map(timeline_step).collect(),
+    })?;
+    response.extensions_mut().insert(About(view.id));
+    Ok(response)
+}
+
+fn timeline_step(step: &Step) -> TimelineStep {
+    TimelineStep { step: turn_step(step.kind), at: rfc3339(step.at), attempt: step.attempt }
+}
+
+/// The name of a step.
+pub(crate) fn turn_step(step: StepKind) -> TurnStep {
+    match step {
+        StepKind::Accepted => TurnStep::Accepted,
+        StepKind::Claimed => TurnStep::Claimed,
+        StepKind::Busy => TurnStep::Busy,
+        StepKind::FirstEvent => TurnStep::FirstEvent,
+        StepKind::StopAsked => TurnStep::StopRequested,
+        StepKind::Ended(TurnState::Completed) => TurnStep::Completed,
+        StepKind::Ended(TurnState::Cancelled) => TurnStep::Cancelled,
+        StepKind::Ended(TurnState::Failed | TurnState::Queued | TurnState::Processing) => TurnStep::Failed,
+    }
 }
 
 /// The agent's JSON as it is; it was checked when it came.

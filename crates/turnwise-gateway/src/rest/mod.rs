@@ -3,9 +3,11 @@
 pub(crate) mod callbacks;
 pub(crate) mod health;
 pub(crate) mod message;
+pub(crate) mod metrics;
 pub(crate) mod query;
 pub(crate) mod queue;
 pub(crate) mod rules;
+pub(crate) mod status;
 pub(crate) mod submission;
 pub(crate) mod tickets;
 
@@ -15,10 +17,16 @@ use axum::response::Response;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
+use std::time::Duration;
 use turnwise_api::Code;
 
 /// Room for most answers without growing.
 const BODY_BYTES_TYPICAL: usize = 1_024;
+
+/// Seconds for people, to the millisecond.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    time.as_millis() as f64 / 1_000.0
+}
 
 /// A 200 with this value as JSON; never to be cached, for it is private or soon old.
 pub(crate) fn json(value: &impl Serialize) -> Result<Response, Failure> {

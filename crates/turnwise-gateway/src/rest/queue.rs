@@ -1,8 +1,8 @@
 //! `GET /api/v1/queue/{user_id}`.
 
-use super::json;
 use super::query::{self, Parameters};
 use super::rules::{self, Errors};
+use super::{json, seconds};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
@@ -35,7 +35,7 @@ pub(crate) async fn show(
         queue_length: view.queue_length,
         is_processing: view.is_processing,
         current_message_id: view.current_message_id.map(|id| id.to_string()),
-        oldest_waiting_seconds: view.oldest_waiting.map(|age| age.as_secs_f64()),
+        oldest_waiting_seconds: view.oldest_waiting.map(seconds),
         conversations: view.conversations.iter().map(conversation).collect(),
     })
 }
@@ -53,6 +53,6 @@ fn conversation(view: &ConversationView) -> QueueConversation<'_> {
         queue_length: view.queue_length,
         is_processing: view.current_message_id.is_some(),
         current_message_id: view.current_message_id.map(|id| id.to_string()),
-        oldest_waiting_seconds: view.oldest_waiting.map(|age| age.as_secs_f64()),
+        oldest_waiting_seconds: view.oldest_waiting.map(seconds),
     }
 }

@@ -4,6 +4,7 @@ use super::rules::{self, Errors};
 use crate::auth::Caller;
 use crate::error::Failure;
 use crate::limits::{ID_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::trace;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::error::Category;
@@ -50,9 +51,9 @@ pub(crate) fn parse(
         client_message_id,
         request: forwarded(&request, body.len())?,
         prefer_stream: false,
-        traceparent: traceparent(headers),
         callback,
         redrive_of: None,
+        traceparent: trace::of(headers),
     })
 }
 
@@ -210,21 +211,6 @@ fn forwarded(request: &ChatRequest<'_>, body_bytes: usize) -> Result<Bytes, Fail
         ));
     }
     Ok(Bytes::from(json))
-}
-
-/// Trace context in the form of W3C Trace Context, version 00; others are dropped.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(http::HeaderName::from_static("traceparent"))?.to_str().ok()?;
-    let hex = |part: &str, digits: usize| {
-        part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let mut parts = value.split('-');
-    let ok = parts.next() == Some("00")
-        && parts.next().is_some_and(|p| hex(p, 32))
-        && parts.next().is_some_and(|p| hex(p, 16))
-        && parts.next().is_some_and(|p| hex(p, 2))
-        && parts.next().is_none();
-    ok.then(|| value.to_owned())
 }
 
 #[cfg(test)]

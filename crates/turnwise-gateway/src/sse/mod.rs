@@ -3,3 +3,4 @@
 pub(crate) mod encoder;
 pub(crate) mod live;
 pub(crate) mod stream;
+pub(crate) mod tail;

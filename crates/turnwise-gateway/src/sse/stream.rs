@@ -4,16 +4,19 @@ use super::live::Live;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
+use crate::note::About;
 use crate::rest::query::Parameters;
 use crate::rest::rules::{self, Errors};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use futures_core::Stream;
+use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use std::sync::Arc;
 use turnwise_api::Code;
-use turnwise_broker::StreamPosition;
+use turnwise_broker::{BrokerError, Follow, StreamPosition, TurnEvent};
 use turnwise_core::MessageId;
 
 pub(crate) async fn follow(
@@ -45,13 +48,24 @@ pub(crate) async fn follow(
     let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
         return Err(Failure::not_found());
     };
+    let events = counted(&app, events);
     let live = Live::new(id, events, app.answers.clone(), app.drain.closing(), caller.revoked());
     let mut response = Response::new(Body::new(live));
+    response.extensions_mut().insert(About(id));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// The same events; a scraper is told how many there were, and that somebody reads.
+fn counted(app: &Arc<App>, events: Follow) -> impl Stream<Item = Result<TurnEvent, BrokerError>> + use<> {
+    let (open, counts) = (app.counts.streams.hold(), Arc::clone(&app.counts));
+    events.inspect(move |event| {
+        let _open = &open;
+        counts.stream_events.add(u64::from(event.is_ok()));
+    })
 }
 
 /// Where the reader left off. The header wins: a browser that reconnects

@@ -53,7 +53,11 @@ async fn every_described_operation_is_there_and_other_methods_are_not() {
     let described = described();
     let paths: BTreeSet<_> = described.iter().map(|(_, path)| path).collect();
     for path in paths {
-        let asked = path.replace(['{', '}'], "");
+        let mut asked = path.replace(['{', '}'], "");
+        if asked == "/api/v1/tail" {
+            // Without a mistake it would have no end.
+            asked += "?user_id=%0A";
+        }
         for method in ["get", "post", "put", "patch", "delete"] {
             let reply = node.send(&call(&method.to_uppercase(), &asked)).await;
             let there = described.contains(&(method.to_owned(), path.clone()));

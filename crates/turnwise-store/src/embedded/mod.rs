@@ -83,6 +83,12 @@ impl EmbeddedStore {
         self.engine.close();
     }
 
+    /// What the engine counts, for a scraper.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn turnwise_metrics::Source> {
+        Arc::clone(&self.engine.stats) as Arc<dyn turnwise_metrics::Source>
+    }
+
     /// Half of the latest commits took no longer than this.
     #[must_use]
     pub fn commit_p50(&self) -> Option<Duration> {

@@ -7,7 +7,7 @@ use super::config::{
 use super::log::{CommitFailed, Sync};
 use super::rows::Rows;
 use super::space::{Room, Space};
-use super::stats::Stats;
+use super::stats::{Condition, Stats};
 use super::work::{Command, Order, Work};
 use crate::clock::{Clock, Moment};
 use crate::front::Class;
@@ -200,6 +200,7 @@ impl Owner {
         if let Some(why) = work.corruption().cloned() {
             tracing::error!(%why, "the store stops");
             self.desk.state = State::Corrupt(why.clone());
+            self.stats.is_now(Condition::Corrupt);
             self.desk.unanswered.drain(..).for_each(|work| work.refuse(why.clone()));
         }
         if self.rows.is_urgent() && !matches!(self.desk.state, State::Corrupt(_)) {
@@ -237,10 +238,11 @@ impl Owner {
         let start = Moment::now();
         match self.rows.commit(sync) {
             Ok(()) => {
-                self.stats.committed(start.elapsed(), self.rows.live_bytes());
+                self.stats.committed(start.elapsed(), self.desk.unanswered.len(), self.rows.live_bytes());
                 if matches!(self.desk.state, State::NoSpace) {
                     tracing::info!("there is room on the disk again; the store goes on");
                     self.desk.state = State::Open;
+                    self.stats.is_now(Condition::Open);
                 }
                 self.desk.unanswered.drain(..).for_each(Work::answer);
                 self.publish_topics();
@@ -250,11 +252,13 @@ impl Owner {
                     tracing::error!("the disk is full; the store waits for room");
                 }
                 self.desk.state = State::NoSpace;
+                self.stats.is_now(Condition::Full);
                 let why = StoreError::Unknown(DISK_FULL.into());
                 self.desk.unanswered.drain(..).for_each(|work| work.refuse(why.clone()));
             }
             Err(CommitFailed::Fatal(what)) => {
                 self.desk.state = State::Dead;
+                self.stats.is_now(Condition::Stopped);
                 (self.config.on_fatal)(&what);
                 let why = StoreError::Unknown("the disk failed; the store has stopped".into());
                 self.desk.unanswered.drain(..).for_each(|work| work.refuse(why.clone()));

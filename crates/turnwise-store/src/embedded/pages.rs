@@ -160,7 +160,7 @@ mod tests {
         assert!(Pages::sealed(&seal, 8192, &page(1)).is_none());
         for at in 0..seal.len() {
             let mut damaged = seal.clone();
-            damaged[at] ^= 1;
+            damaged.get_mut(at).into_iter().for_each(|byte| *byte ^= 1);
             assert!(Pages::sealed(&damaged, 8192, &page(0)).is_none(), "byte {at}");
         }
         assert!(Pages::sealed(&[], 0, &[]).is_none());

@@ -303,6 +303,10 @@ impl World {
             for stage in [Stage::Scheduled, Stage::Ready, Stage::Leased, Stage::Dead] {
                 let found = self.machine.list(self.now, queue, stage, None, PAGE, &self.disk)?;
                 compare(&self.oracle, queue, stage, &found)?;
+                if stage == Stage::Ready {
+                    let oldest = found.first().map(|info| info.enqueued_at);
+                    same!(depth.oldest_waiting, oldest, "the oldest that waits in {queue:?}");
+                }
                 counted.push(found.len() as u64);
             }
             same!(vec![depth.scheduled, depth.ready, depth.leased, depth.dead], counted, "depth");

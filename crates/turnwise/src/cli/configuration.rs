@@ -1,9 +1,14 @@
-//! `turnwise config check|show|reference`.
+//! `turnwise config check|show|init|reference`.
 
 use super::{Context, Outcome, print};
 use crate::config::{self, Config};
+use crate::failure::{Exit, Failure};
 use clap::Subcommand;
 use serde_json::json;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -11,6 +16,12 @@ pub(crate) enum ConfigCommand {
     Check,
     /// Every setting as it is, and who set it; secrets are masked
     Show,
+    /// Write a file with every setting, commented out, to begin with
+    Init {
+        /// Which file; one that is there is left alone
+        #[arg(long, value_name = "FILE", default_value = "turnwise.toml")]
+        file: PathBuf,
+    },
     /// Every setting as it may be
     Reference {
         /// As the text of .env.example
@@ -23,6 +34,7 @@ pub(crate) fn run(context: &Context, command: &ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => check(context),
         ConfigCommand::Show => show(context),
+        ConfigCommand::Init { file } => init(context, file),
         ConfigCommand::Reference { env } => {
             reference(context, *env);
             Ok(())
@@ -41,6 +53,27 @@ fn check(context: &Context) -> Outcome {
         print::json(&json!({ "ok": true, "file": file }));
     } else {
         print::line(&format!("ok ({})", file.as_deref().unwrap_or("no file, environment and defaults only")));
+    }
+    Ok(())
+}
+
+/// For this user alone: API keys of the agent may be written into it.
+fn init(context: &Context, path: &Path) -> Outcome {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            let detail = format!("{} is there already and was left as it is", path.display());
+            Failure::new(Exit::Conflict, "the file exists", detail).hint("choose another with --file")
+        }
+        _ => {
+            Failure::new(Exit::Failure, "the file cannot be written", format!("{}: {error}", path.display()))
+        }
+    })?;
+    file.write_all(config::toml_example().as_bytes())?;
+    if context.json {
+        print::json(&json!({ "file": path.display().to_string() }));
+    } else {
+        print::line(&format!("wrote {}; `turnwise serve` in this folder reads it", path.display()));
     }
     Ok(())
 }

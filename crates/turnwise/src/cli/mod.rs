@@ -3,6 +3,7 @@
 
 mod agent;
 mod bench;
+mod completions;
 mod configuration;
 mod dead;
 mod demo;
@@ -12,7 +13,12 @@ mod mutant;
 mod print;
 mod send;
 mod serve;
+mod server;
+mod status;
+mod tail;
 mod version;
+
+pub(crate) use version::VERSION;
 
 use crate::failure::{Exit, Failure};
 use clap::error::ErrorKind;
@@ -50,6 +56,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Send a message and stream the answer
     Send(send::SendArgs),
+    /// How a server is: store, agent, what waits, what came of the rest
+    Status(status::StatusArgs),
+    /// Watch turns being accepted, called and ended
+    Tail(tail::TailArgs),
     /// Fake agents
     #[command(subcommand)]
     Agent(agent::AgentCommand),
@@ -59,12 +69,14 @@ enum Command {
     /// API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// The settings: check, show, explain
+    /// The settings: check, show, explain, begin a file
     #[command(subcommand)]
     Config(configuration::ConfigCommand),
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// A script that completes these commands in a shell
+    Completions(completions::CompletionsArgs),
     /// Which version this is
     Version,
 }
@@ -100,11 +112,14 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Demo(arguments) => demo::run(context, &arguments),
         Command::Serve(arguments) => serve::run(context, &arguments),
         Command::Send(arguments) => send::run(context, arguments),
+        Command::Status(arguments) => status::run(context, &arguments),
+        Command::Tail(arguments) => tail::run(context, &arguments),
         Command::Agent(command) => agent::run(context, command),
         Command::Dead(command) => dead::run(context, command),
         Command::Keys(command) => keys::run(context, command),
         Command::Config(command) => configuration::run(context, &command),
         Command::Bench(command) => bench::run(context, &command),
+        Command::Completions(arguments) => completions::run(context, &arguments),
         Command::Version => version::run(context),
     }
 }

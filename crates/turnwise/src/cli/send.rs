@@ -1,5 +1,6 @@
 //! `turnwise send`: submits a message and prints the answer as it comes.
 
+use super::server::ServerArgs;
 use super::{Context, Outcome, print, runtime};
 use crate::client::{Message, Server};
 use crate::failure::{Exit, Failure};
@@ -22,12 +23,8 @@ pub(crate) struct SendArgs {
     /// With what kind of client
     #[arg(long, default_value = "cli")]
     client: String,
-    /// The server
-    #[arg(long, env = "TURNWISE_URL", default_value = "http://127.0.0.1:8000")]
-    url: String,
-    /// The API key
-    #[arg(long, env = "TURNWISE_API_KEY", hide_env_values = true)]
-    key: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Seconds to wait for the end of the answer
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -40,7 +37,7 @@ pub(crate) fn run(context: &Context, arguments: SendArgs) -> Outcome {
 }
 
 async fn send(context: &Context, arguments: SendArgs) -> Outcome {
-    let server = Server::new(&arguments.url, arguments.key.clone().filter(|key| !key.is_empty()))?;
+    let server = arguments.server.server()?;
     let limit = Duration::from_secs(arguments.timeout);
     tokio::time::timeout(limit, submit_and_follow(context, &server, &arguments)).await.unwrap_or_else(|_| {
         Err(Failure::new(

@@ -12,7 +12,7 @@ mod show;
 pub(crate) use callbacks::Callbacks;
 pub(crate) use keys::Key;
 pub(crate) use layers::{ConfigError, Source};
-pub(crate) use show::{env_example, reference, rows};
+pub(crate) use show::{env_example, reference, rows, toml_example};
 
 use http::HttpLimits;
 use layers::Layers;
@@ -309,6 +309,18 @@ mod tests {
         assert_eq!(load("[http]\nport = 1", &[("PORT", "2")], &[]).unwrap().port, 2);
         assert_eq!(load("[http]\nport = 1", &[("PORT", "2")], &[("http.port", "3")]).unwrap().port, 3);
         assert_eq!(load("[http]\nport = 1", &[("PORT", "")], &[]).unwrap().port, 1);
+    }
+
+    #[test]
+    fn the_file_to_begin_with_is_right_in_every_line() {
+        let text = toml_example();
+        let settings = text.split("#[[auth.keys]]").next().unwrap();
+        let is_setting = |line: &&str| !line.is_empty() && !line.starts_with(' ');
+        let toml: Vec<&str> =
+            settings.lines().filter_map(|line| line.strip_prefix('#')).filter(is_setting).collect();
+        assert_eq!(toml.len(), settings::SETTINGS.len());
+        let config = load(&toml.join("\n"), &[], &[]).unwrap();
+        assert_eq!(config.port, load("", &[], &[]).unwrap().port);
     }
 
     #[test]

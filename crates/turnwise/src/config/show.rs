@@ -77,6 +77,25 @@ pub(crate) fn reference() -> Vec<Described> {
     settings.chain(others).collect()
 }
 
+/// The text `turnwise config init` writes: every setting with its default, commented out.
+pub(crate) fn toml_example() -> String {
+    let mut text = String::from(
+        "# Settings of Turnwise. Each line shows a default; take the # away to change it.\n\
+         # A flag wins over the environment, the environment over this file.\n\
+         # `turnwise config check` reads it, `turnwise config show` says who set what.\n",
+    );
+    for setting in SETTINGS {
+        text.push_str(&format!("\n# {}\n", setting.help));
+        let unset = if setting.default.is_empty() { " (not set)" } else { "" };
+        text.push_str(&format!("# Environment: {}{unset}\n#{}\n", setting.env, example(setting)));
+    }
+    text.push_str(
+        "\n# One entry for each API key, made by `turnwise keys new`.\n\
+         #[[auth.keys]]\n#id = \"\"\n#sha256 = \"\"\n#orgs = []\n#scopes = []\n",
+    );
+    text
+}
+
 /// The text of `.env.example`.
 pub(crate) fn env_example() -> String {
     let mut text = String::from(

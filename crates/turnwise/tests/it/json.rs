@@ -9,10 +9,13 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "send" => &["--user", "alice", "hello", "--url", url],
         "demo" => &["--duration", "1", "--seed", "1"],
         "bench turns" => &["--seconds", "1", "--clients", "4"],
+        "bench backlog" => &["--turns", "200", "--conversations", "20", "--ended", "20"],
         "bench streams" => &["--count", "8", "--seconds", "1"],
+        "status" | "tail" => &["--url", url],
+        "completions" => &["bash"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
         "agent mock" => &["--listen", "127.0.0.1:0"],
-        "keys new" | "config check" | "config show" | "config reference" | "version" => &[],
+        "keys new" | "config check" | "config show" | "config init" | "config reference" | "version" => &[],
         other => panic!("add arguments for `turnwise {other}`"),
     };
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -54,7 +57,7 @@ async fn every_command_prints_json_when_asked() {
     for leaf in leaves {
         let mut command = turnwise(folder.path());
         command.args(&leaf).arg("--json").args(arguments(&leaf, server.url()));
-        if matches!(leaf.join(" ").as_str(), "serve" | "agent mock") {
+        if matches!(leaf.join(" ").as_str(), "serve" | "agent mock" | "tail") {
             let running = Running::start(&mut command).await;
             assert_eq!(running.ready["ready"], true, "{leaf:?}");
             assert_eq!(running.terminate().await, Some(0), "{leaf:?}");

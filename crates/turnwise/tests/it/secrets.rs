@@ -121,8 +121,12 @@ impl Watched {
     /// A route with right and wrong keys and bodies.
     async fn crawl(&self, route: &RouteInfo, id: &str) {
         let path = route.path.replace("{message_id}", id).replace("{user_id}", "alice");
-        let sep = if path == "/api/v1/stream" { "?user_id=alice&message_id=" } else { "" };
-        let path = if sep.is_empty() { path } else { format!("{path}{sep}{id}") };
+        let path = match path.as_str() {
+            "/api/v1/stream" => format!("{path}?user_id=alice&message_id={id}"),
+            // Without a mistake it would have no end.
+            "/api/v1/tail" => format!("{path}?user_id=%0A"),
+            _ => path,
+        };
         let bodies = match route.method == Method::POST {
             false => vec![String::new()],
             true => vec![
