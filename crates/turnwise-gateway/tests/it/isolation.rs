@@ -14,8 +14,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 const NAMES_A_TURN: [&str; 2] = ["/api/v1/stream", "/api/v1/tickets"];
 
 /// A user of the other org, and one that does not exist, of the same length.
-const THEIRS: &str = "bea";
-const NOBODY: &str = "xyz";
+const THEIRS: &str = "bea-7qk2";
+const NOBODY: &str = "xyz-7qk2";
 
 fn from_b(call: Call) -> Call {
     call.header("X-API-Key", "secret-b")
