@@ -99,10 +99,13 @@ pub(super) fn body_of(table: Table, key: u64, record: &[u8]) -> Result<&[u8]> {
     let refuse = |why: &str| refused(table, key, why);
     let (header, body) = record.split_at_checked(HEADER_BYTES).ok_or_else(|| refuse("it is cut off"))?;
     let [version, kind, sum @ ..] = header else { return Err(refuse("it is cut off")) };
-    if *version != VERSION {
+    if *version > VERSION {
         return Err(refuse(&format!(
-            "its version {version} is unknown to this release, which knows {VERSION}"
+            "a newer release wrote it, in version {version} of the format; this one knows {VERSION}: run the newer one, or restore a backup made before the upgrade"
         )));
+    }
+    if *version != VERSION {
+        return Err(refuse(&format!("there is no version {version} of the format")));
     }
     if *kind != table as u8 || *sum != checksum(table, key, body).to_le_bytes() {
         return Err(refuse("its checksum is wrong"));

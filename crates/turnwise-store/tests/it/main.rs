@@ -5,6 +5,7 @@
 mod crash;
 mod damage;
 mod eio;
+mod fixture;
 mod full;
 mod hang;
 mod panics;
