@@ -18,6 +18,10 @@ pub struct BrokerConfig {
     pub retention: Duration,
     /// Ended turns kept at most; the oldest are dropped first.
     pub retained_turns_max: u64,
+    /// Bytes of their events kept at most; the oldest turns are dropped first.
+    pub retained_bytes_max: u64,
+    /// Turns that may wait or run at once, over all conversations; more are refused.
+    pub turns_waiting_max: u64,
     /// Orgs known at most: a new one is refused then.
     pub orgs_max: usize,
     /// Orgs one question about a user's queues may go through.
@@ -40,6 +44,8 @@ impl Default for BrokerConfig {
             depth_max: 50,
             retention: Duration::from_secs(24 * 3600),
             retained_turns_max: 1_000_000,
+            retained_bytes_max: 16 * 1024 * 1024 * 1024,
+            turns_waiting_max: 1_000_000,
             orgs_max: limits::ORGS_MAX,
             orgs_asked_max: limits::ORGS_ASKED_MAX,
             retry_after_total_max: Duration::from_secs(600),

@@ -25,6 +25,8 @@ pub(crate) struct Lanes {
 pub(crate) struct Counters {
     pub(crate) store_ok: AtomicBool,
     pub(crate) processing: AtomicU64,
+    /// Turns that wait or run: as counted last, and what came and went since.
+    pub(crate) held: AtomicU64,
     pub(crate) lanes: Mutex<Lanes>,
     /// Ended turns kept, at most: counted, and those that ended since.
     pub(crate) ended_kept: AtomicU64,
@@ -35,6 +37,7 @@ impl Default for Counters {
         Counters {
             store_ok: AtomicBool::new(true),
             processing: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             lanes: Mutex::default(),
             ended_kept: AtomicU64::new(0),
         }
@@ -44,6 +47,7 @@ impl Default for Counters {
 impl Counters {
     /// A turn was stored.
     pub(crate) fn accepted(&self, org: &str, key: OrderingKey) {
+        self.held.fetch_add(1, Ordering::Relaxed);
         *self.lanes.lock().active.entry((org.to_owned(), key)).or_default() += 1;
     }
 
@@ -54,6 +58,8 @@ impl Counters {
 
     /// A turn has ended; `counted` if it surely was.
     pub(crate) fn ended(&self, org: &str, key: OrderingKey, counted: bool) {
+        let one_less = |held: u64| Some(held.saturating_sub(1));
+        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
         let lane = (org.to_owned(), key);
         let mut lanes = self.lanes.lock();
         let left = match lanes.active.get_mut(&lane) {

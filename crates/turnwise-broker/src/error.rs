@@ -15,6 +15,12 @@ pub enum BrokerError {
         /// The limit.
         depth_max: u32,
     },
+    /// As many turns wait as may; nothing was stored.
+    #[error("{turns_waiting_max} turns wait and no more are taken")]
+    TurnsFull {
+        /// The limit.
+        turns_waiting_max: u64,
+    },
     /// The org is new, and as many as may be are known; nothing was stored.
     #[error("{orgs_max} orgs are known and no more are taken")]
     OrgsFull {

@@ -14,6 +14,7 @@ use crate::turn::{TurnError, TurnState};
 use crate::wait::Found;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::sync::atomic::Ordering;
 use turnwise_core::limits::ATTEMPTS_MAX;
 use turnwise_core::{Dedup, Effect, Enqueued, MessageId, NewMessage, Priority, StoreError, Timestamp};
 
@@ -72,7 +73,7 @@ impl Broker {
     /// same client message id answers the first turn's id and place.
     ///
     /// # Errors
-    /// `LaneFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
+    /// `LaneFull`, `TurnsFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
     /// [`StoreError::Unknown`] a repeat with a client message id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, BrokerError> {
         let inner = &self.0;
@@ -80,6 +81,10 @@ impl Broker {
         let remembered = inner.orgs.remember(inner.store.as_ref(), &submission.org, orgs_max).await;
         if !remembered.map_err(surely_not_stored)? {
             return Err(BrokerError::OrgsFull { orgs_max });
+        }
+        let turns_waiting_max = inner.config.turns_waiting_max;
+        if inner.counters.held.load(Ordering::Relaxed) >= turns_waiting_max {
+            return Err(BrokerError::TurnsFull { turns_waiting_max });
         }
         let accepted_at = inner.now();
         let message = self.message_of(&submission, accepted_at)?;

@@ -81,18 +81,21 @@ impl Broker {
         self.recount(recount).await?;
         self.refresh_counters(expiries).await?;
         let now = self.0.now();
+        let mut bytes = 0;
         match *retention_at {
             None => {
-                self.count_ended().await?;
+                bytes = self.count_ended().await?.1;
                 *retention_at = Some(now);
             }
             Some(at) if now < at || now.since(at) >= RETENTION_INTERVAL => {
                 *retention_at = Some(now);
                 self.forget_old_dead_letters(now).await?;
+                bytes = self.count_ended().await?.1;
             }
             Some(_) => {}
         }
-        if self.0.counters.ended_kept.load(Ordering::Relaxed) > self.0.config.retained_turns_max {
+        let count = self.0.counters.ended_kept.load(Ordering::Relaxed);
+        if count > self.0.config.retained_turns_max || bytes > self.0.config.retained_bytes_max {
             self.drop_oldest_answers().await?;
         }
         // Last: would new work be taken? A store without room says no.
@@ -134,7 +137,9 @@ impl Broker {
         }
         inner.counters.processing.store(all.leased, Ordering::Relaxed);
         inner.counts.hold(&all);
-        self.look_at_suspects(all.leased + all.ready + all.scheduled == 0).await
+        let held = all.leased + all.ready + all.scheduled;
+        inner.counters.held.store(held, Ordering::Relaxed);
+        self.look_at_suspects(held == 0).await
     }
 
     /// Finds out which conversations are idle by now.
@@ -186,21 +191,47 @@ impl Broker {
         Ok(())
     }
 
-    async fn count_ended(&self) -> Result<u64, StoreError> {
-        let mut count = 0;
-        self.each_ended(|_, _| count += 1).await?;
+    /// How many there are, and the bytes of their events.
+    async fn count_ended(&self) -> Result<(u64, u64), StoreError> {
+        let (mut count, mut bytes) = (0, 0_u64);
+        self.each_ended(|info, _| {
+            count += 1;
+            bytes = bytes.saturating_add(info.bytes);
+        })
+        .await?;
         self.0.counters.ended_kept.store(count, Ordering::Relaxed);
-        Ok(count)
+        Ok((count, bytes))
     }
 
-    /// Enforces `retained_turns_max`, oldest first (C6).
-    async fn drop_oldest_answers(&self) -> Result<(), StoreError> {
-        let max = self.0.config.retained_turns_max;
-        let count = self.count_ended().await?;
-        let Some(excess) = count.checked_sub(max).filter(|excess| *excess > 0) else {
-            return Ok(());
+    /// How many of the oldest are more than may be kept, by number or by bytes.
+    async fn too_many(&self) -> Result<u64, StoreError> {
+        let config = &self.0.config;
+        let (count, bytes) = self.count_ended().await?;
+        let by_count = count.saturating_sub(config.retained_turns_max);
+        if bytes <= config.retained_bytes_max {
+            return Ok(by_count);
+        }
+        let mut sizes = Vec::new();
+        self.each_ended(|info, until| sizes.push((until, info.bytes))).await?;
+        sizes.sort_unstable();
+        let mut left = bytes;
+        let over = |size: &&(Timestamp, u64)| {
+            let over = left > config.retained_bytes_max;
+            left = left.saturating_sub(size.1);
+            over
         };
-        let drop_count = usize::try_from(excess.max(max / DROP_AT_LEAST_PART)).unwrap_or(usize::MAX);
+        Ok(by_count.max(sizes.iter().take_while(over).count() as u64))
+    }
+
+    /// Enforces `retained_turns_max` and `retained_bytes_max`, oldest first (C6).
+    async fn drop_oldest_answers(&self) -> Result<(), StoreError> {
+        let excess = self.too_many().await?;
+        if excess == 0 {
+            return Ok(());
+        }
+        let count = self.0.counters.ended_kept.load(Ordering::Relaxed);
+        let part = self.0.config.retained_turns_max.min(count) / DROP_AT_LEAST_PART;
+        let drop_count = usize::try_from(excess.max(part)).unwrap_or(usize::MAX);
         let mut oldest: BinaryHeap<(Timestamp, TopicName)> = BinaryHeap::new();
         self.each_ended(|info, until| {
             oldest.push((until, info.topic.clone()));

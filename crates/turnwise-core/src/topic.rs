@@ -119,6 +119,8 @@ pub struct TopicInfo {
     pub last: Offset,
     /// See [`NewEvent::keep_until`].
     pub keep_until: Option<Timestamp>,
+    /// What its events count together, those of a step that was trimmed in part included.
+    pub bytes: u64,
 }
 
 /// Which topics: one organisation and kind, and tokens split at `.` and `:`.

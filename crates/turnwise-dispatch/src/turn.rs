@@ -244,6 +244,7 @@ async fn finish(context: &Context, turn: &Turn, outcome: TurnOutcome) {
             BrokerError::Store(StoreError::Invalid(_) | StoreError::Corrupt(_))
             | BrokerError::LaneFull { .. }
             | BrokerError::OrgsFull { .. }
+            | BrokerError::TurnsFull { .. }
             | BrokerError::TooManyOrgs { .. }
             | BrokerError::DedupConflict(_) => {
                 tracing::error!(message_id = %turn.id, %error, "the store refuses the end of a turn");

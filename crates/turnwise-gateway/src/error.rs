@@ -10,6 +10,9 @@ use turnwise_api::{Code, FieldError, Problem};
 use turnwise_broker::{BrokerError, TurnError};
 use turnwise_core::{MessageId, StoreError};
 
+/// A backlog that is full does not empty within a second.
+const TURNS_FULL_RETRY_SECONDS: u32 = 5;
+
 /// A request that ends in a problem.
 #[derive(Debug)]
 pub(crate) struct Failure(Box<Problem>);
@@ -145,6 +148,13 @@ impl From<BrokerError> for Failure {
                 Code::QueueDepthExceeded,
                 format!("The conversation already holds {depth_max} waiting messages"),
             ),
+            BrokerError::TurnsFull { turns_waiting_max } => Failure::new(
+                Code::Overloaded,
+                format!(
+                    "{turns_waiting_max} messages wait already and no more are taken; nothing was stored"
+                ),
+            )
+            .retry_after(TURNS_FULL_RETRY_SECONDS),
             BrokerError::OrgsFull { orgs_max } => Failure::invalid_at(
                 "/org_id",
                 format!("must name an organisation that is known: {orgs_max} are, and no more are taken"),

@@ -257,6 +257,8 @@ fn broker_config(config: &Config) -> BrokerConfig {
         depth_max: config.depth_max,
         retention: config.retention,
         retained_turns_max: config.retained_turns_max,
+        retained_bytes_max: config.retained_bytes_max,
+        turns_waiting_max: config.turns_waiting_max,
         retry_after_total_max: config.retry_after_max,
         callbacks: CallbackRules {
             accepted: config.callbacks.accepted,

@@ -108,3 +108,45 @@ async fn c6_events_too_long_to_be_handed_over_are_read_from_the_store() {
     let end = bench.end(sent.id).await;
     assert!(end.answer.unwrap().len() > long.len(), "an answer longer than a page is found whole");
 }
+
+#[tokio::test(start_paused = true)]
+async fn c6_answers_are_kept_for_so_many_bytes_the_oldest_go_first() {
+    let config = BrokerConfig { retained_bytes_max: 10_000, ..BrokerConfig::default() };
+    let bench = Bench::with(config).await;
+    let mut sent = Vec::new();
+    for number in 0..20 {
+        sent.push(bench.send("ann", &number.to_string()).await.id);
+        let turn = bench.claim_one().await;
+        bench.answer(&turn, &"x".repeat(1_000)).await;
+    }
+    sweep(&bench, 2).await;
+    let mut kept = Vec::new();
+    for id in sent {
+        kept.push(bench.broker.turn(&OrgScope::All, id).await.unwrap().is_some());
+    }
+    let count = kept.iter().filter(|kept| **kept).count();
+    assert!((5..10).contains(&count), "{count} answers of more than 1,000 bytes in 10,000");
+    assert!(kept.is_sorted(), "the oldest go first: {kept:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_turns_may_wait_in_all() {
+    let config = BrokerConfig { turns_waiting_max: 3, ..BrokerConfig::default() };
+    let mut bench = Bench::with(config).await;
+    let full = Err(BrokerError::TurnsFull { turns_waiting_max: 3 });
+    for user in ["ann", "bob", "eve"] {
+        bench.send(user, "1").await;
+    }
+    assert_eq!(bench.broker.submit(submission("acme", "zoe", "1")).await, full);
+    let turns = bench.claim().await;
+    assert_eq!(bench.broker.submit(submission("acme", "zoe", "1")).await, full, "those in progress count");
+    bench.answer(&turns[0], "x").await;
+    bench.broker.submit(submission("acme", "zoe", "1")).await.unwrap();
+    bench.restart().await;
+    sweep(&bench, 1).await;
+    assert_eq!(
+        bench.broker.submit(submission("acme", "late", "1")).await,
+        full,
+        "counted again after a start"
+    );
+}

@@ -44,6 +44,8 @@ pub struct ChunkHead {
     pub first: Offset,
     /// How many there are.
     pub count: u64,
+    /// What they count together.
+    pub bytes: u64,
     /// The newest `keep_until` among them.
     pub keep_until: Option<Timestamp>,
 }
@@ -98,7 +100,7 @@ impl Machine {
                 if first != expected || (next.is_none() && first > topic.first) {
                     return Err(corrupt(format!("events before {first} of topic {name:?} are missing")));
                 }
-                next = Some(first + chunk.count);
+                next = Some(chunk.end());
             }
             if next.is_some_and(|next| next != topic.last + 1) {
                 return Err(corrupt(format!("the newest events of topic {name:?} are missing")));

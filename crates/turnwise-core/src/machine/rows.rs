@@ -121,6 +121,7 @@ impl StoredChunk {
             topic: self.topic.clone(),
             first: self.first,
             count: self.events.len() as u64,
+            bytes: self.events.iter().map(|event| event.bytes() as u64).sum(),
             keep_until: self.keep_until,
         }
     }

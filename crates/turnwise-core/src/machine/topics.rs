@@ -32,15 +32,23 @@ pub(super) struct Topic {
 pub(super) struct Chunk {
     /// Offset of the first event.
     pub(super) first: u64,
-    pub(super) count: u64,
+    pub(super) count: u32,
+    bytes: u32,
     /// Key of its row.
     row: u64,
+}
+
+impl Chunk {
+    /// The offset after its last event.
+    pub(super) fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
 }
 
 impl Topic {
     /// The chunks from the one that holds `offset` on.
     fn chunks_from(&self, offset: u64) -> impl Iterator<Item = &Chunk> {
-        let before = self.chunks.partition_point(|chunk| chunk.first + chunk.count <= offset);
+        let before = self.chunks.partition_point(|chunk| chunk.end() <= offset);
         self.chunks.range(before..)
     }
 
@@ -152,7 +160,8 @@ impl Machine {
 
     pub(super) fn index_chunk(&mut self, row: u64, chunk: ChunkHead) {
         let topic = self.topics.by_name.entry(chunk.topic.clone()).or_default();
-        topic.add(Chunk { first: chunk.first.0, count: chunk.count, row });
+        let short = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        topic.add(Chunk { first: chunk.first.0, count: short(chunk.count), bytes: short(chunk.bytes), row });
         topic.last = topic.last.max(chunk.first.0 + chunk.count - 1);
         if chunk.keep_until > topic.keep_until {
             if let Some(before) = topic.keep_until {
@@ -266,6 +275,7 @@ impl Machine {
             first: Offset(topic.first),
             last: Offset(topic.last),
             keep_until: topic.keep_until,
+            bytes: topic.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum(),
         };
         let page = self.topics.by_name.range::<TopicName, _>((start, Bound::Unbounded));
         page.take_while(|(name, _)| in_room(name))
@@ -285,7 +295,7 @@ impl Machine {
             return;
         }
         topic.first = first;
-        let gone = topic.chunks.partition_point(|chunk| chunk.first + chunk.count <= first);
+        let gone = topic.chunks.partition_point(|chunk| chunk.end() <= first);
         let seqs: Vec<u64> = topic.chunks.drain(..gone).map(|chunk| chunk.row).collect();
         let cut = topic.chunks.front().filter(|chunk| chunk.first < first).map(|chunk| chunk.row);
         let (last, row) = (topic.last, topic.row);

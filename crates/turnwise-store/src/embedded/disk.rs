@@ -146,16 +146,6 @@ pub(super) struct DiskChunk<'a> {
     pub(super) events: Vec<DiskEvent<'a>>,
 }
 
-/// The beginning of a [`DiskChunk`]. A list starts with its length.
-#[derive(Deserialize)]
-pub(super) struct DiskChunkHead<'a> {
-    #[serde(borrow)]
-    pub(super) topic: DiskName<'a>,
-    pub(super) first: u64,
-    pub(super) keep_until: Option<i64>,
-    pub(super) count: u64,
-}
-
 #[derive(Serialize, Deserialize)]
 pub(super) struct DiskEvent<'a> {
     pub(super) offset: u64,

@@ -1,7 +1,7 @@
 //! From records to the machine at start. There may be millions: of messages
-//! and events only the beginning is read once the checksum was found right.
+//! only the beginning is read once the checksum was found right.
 
-use super::disk::{DiskChunkHead, DiskDedup, DiskMessageHead, DiskName};
+use super::disk::{DiskChunk, DiskDedup, DiskMessageHead, DiskName};
 use super::record::{body_of, decode, refused};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -63,10 +63,13 @@ pub(super) fn read(table: Table, key: u64, record: &[u8]) -> Result<Found> {
         }
         Table::Events => {
             let body = body_of(table, key, record)?;
-            let (head, _): (DiskChunkHead<'_>, _) = postcard::take_from_bytes(body).map_err(unreadable)?;
+            let (head, _): (DiskChunk<'_>, _) = postcard::take_from_bytes(body).map_err(unreadable)?;
             let topic = name_of(&head.topic).ok_or_else(bad_name)?;
             let (first, keep_until) = (Offset(head.first), head.keep_until.map(Timestamp));
-            Ok(Found::Chunk(key, ChunkHead { topic, first, count: head.count, keep_until }))
+            let count = head.events.len() as u64;
+            let bytes =
+                head.events.iter().map(|event| (event.event_type.len() + event.data.0.len()) as u64).sum();
+            Ok(Found::Chunk(key, ChunkHead { topic, first, count, bytes, keep_until }))
         }
         Table::Dedup => {
             let body = body_of(table, key, record)?;

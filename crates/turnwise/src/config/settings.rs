@@ -347,6 +347,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Ended turns kept at most; the oldest go first.",
     ),
     setting(
+        "turn.retained_bytes_max",
+        "TURNWISE_RETAINED_BYTES_MAX",
+        Form::Number,
+        "17179869184",
+        "Bytes of the answers of ended turns kept at most, looked at once a minute; the oldest go first.",
+    ),
+    setting(
+        "turn.waiting_max",
+        "TURNWISE_TURNS_WAITING_MAX",
+        Form::Number,
+        "1000000",
+        "Turns that wait or run at once, over all conversations; more are answered with 503. A waiting turn takes about 400 bytes of memory.",
+    ),
+    setting(
         "drain.seconds",
         "TURNWISE_DRAIN",
         Form::Seconds,

@@ -89,6 +89,12 @@ struct Told {
     completed: Mutex<Vec<String>>,
 }
 
+impl Told {
+    async fn count(&self) -> usize {
+        self.accepted.lock().await.len() + self.completed.lock().await.len()
+    }
+}
+
 async fn client(told: Arc<Told>, url: String, number: usize, cycle: u32) {
     let mut conn = Conn::new(&url);
     while !told.stop.load(Ordering::SeqCst) {
@@ -116,7 +122,15 @@ async fn load_and_cut(server: &mut Running, disk: &LoopDisk, told: &Arc<Told>, c
     for number in 0..CLIENTS {
         clients.spawn(client(Arc::clone(told), server.url().to_owned(), number, cycle));
     }
-    tokio::time::sleep(Duration::from_millis(60 + u64::from(cycle * 37 % 400))).await;
+    // Not after a time: a slow machine would have told its clients nothing yet.
+    let before = told.count().await;
+    let enough = before + 25 + cycle as usize * 7 % 60;
+    let busy = async {
+        while told.count().await < enough {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(END_MAX, busy).await.expect("the server answers");
     disk.cut();
     let cut = Instant::now();
     let ended = tokio::time::timeout(END_MAX, server.process.wait()).await;
@@ -179,7 +193,7 @@ async fn cut_again_and_again(kind: &'static str) {
         "{cycles} power cuts on {kind}: {accepted} accepted and {} completed turns, 0 lost; the server ended within {slowest:?}",
         completed.len()
     );
-    assert!(accepted + completed.len() > 4 * cycles as usize, "too little happened");
+    assert!(accepted > 0 && !completed.is_empty(), "too little happened");
     server.kill().await;
 }
 

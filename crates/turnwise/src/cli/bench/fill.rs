@@ -77,6 +77,7 @@ impl Filler {
     async fn broker(&self) -> Result<Broker, Failure> {
         let config = BrokerConfig {
             depth_max: u32::MAX,
+            turns_waiting_max: u64::MAX,
             retry_after_total_max: Duration::from_secs(86_400),
             ..BrokerConfig::default()
         };
