@@ -77,6 +77,28 @@ fn a_second_opener_is_refused_until_the_first_closes() {
 }
 
 #[test]
+fn a_copy_of_a_closed_folder_is_a_backup_with_its_seal_or_without() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ticking());
+    let store = open(folder.path(), &clock);
+    let id = run(enqueue(&*store, message(b"kept"))).unwrap();
+    drop(store);
+    for files in [&["turnwise.redb", "turnwise.seal"][..], &["turnwise.redb"]] {
+        let backup = tempfile::tempdir().unwrap();
+        for file in files {
+            std::fs::copy(folder.path().join(file), backup.path().join(file)).unwrap();
+        }
+        // What happens to the original afterwards does not concern the copy.
+        let original = open(folder.path(), &clock);
+        run(enqueue(&*original, message(b"later"))).unwrap();
+        drop(original);
+        let restored = open(backup.path(), &clock);
+        let found = run(restored.list(&queue(), turnwise_core::Stage::Ready, None, 10)).unwrap();
+        assert_eq!(found.first().map(|info| info.id), Some(id), "{files:?}");
+        assert!(found.len() <= 2, "{files:?}");
+    }
+}
+
+#[test]
 fn relaxed_durability_keeps_all_over_a_close() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ticking();

@@ -87,6 +87,11 @@ struct Told {
     sent: AtomicU64,
     accepted: Mutex<Vec<String>>,
     completed: Mutex<Vec<String>>,
+    /// Set just before the power goes. With real power nobody hears an answer after that.
+    cut: AtomicBool,
+    /// Answers that came all the same: a sync that is under way while the file system is
+    /// shut down may be told that it worked.
+    late: Mutex<Vec<String>>,
 }
 
 impl Told {
@@ -110,14 +115,19 @@ async fn client(told: Arc<Told>, url: String, number: usize, cycle: u32) {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         };
-        let told = if turn["status"] == "completed" { &told.completed } else { &told.accepted };
-        told.lock().await.push(id.to_owned());
+        let heard = match (told.cut.load(Ordering::SeqCst), turn["status"] == "completed") {
+            (true, _) => &told.late,
+            (false, true) => &told.completed,
+            (false, false) => &told.accepted,
+        };
+        heard.lock().await.push(id.to_owned());
     }
 }
 
 /// Load until the cut; the server ends by itself when its disk is gone.
 async fn load_and_cut(server: &mut Running, disk: &LoopDisk, told: &Arc<Told>, cycle: u32) -> Duration {
     told.stop.store(false, Ordering::SeqCst);
+    told.cut.store(false, Ordering::SeqCst);
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(client(Arc::clone(told), server.url().to_owned(), number, cycle));
@@ -131,6 +141,7 @@ async fn load_and_cut(server: &mut Running, disk: &LoopDisk, told: &Arc<Told>, c
         }
     };
     tokio::time::timeout(END_MAX, busy).await.expect("the server answers");
+    told.cut.store(true, Ordering::SeqCst);
     disk.cut();
     let cut = Instant::now();
     let ended = tokio::time::timeout(END_MAX, server.process.wait()).await;
@@ -157,6 +168,18 @@ async fn check(url: &str, told: &Told) {
             assert!(!over || turn["status"] == "completed", "{id} was completed and is not: {turn}");
         }
     }
+}
+
+/// How many answers came after the cut, and how many of them are not there.
+async fn late(url: &str, told: &Told) -> (usize, usize) {
+    let mut conn = Conn::new(url);
+    let mut lost = 0;
+    let late = told.late.lock().await;
+    for id in late.iter() {
+        let answer = conn.get(&format!("/api/v1/message/{id}")).await.unwrap();
+        lost += usize::from(!answer.status.is_success());
+    }
+    (late.len(), lost)
 }
 
 fn cycles() -> u32 {
@@ -189,8 +212,9 @@ async fn cut_again_and_again(kind: &'static str) {
     let accepted = told.accepted.lock().await.len();
     let unseen = completed.iter().filter(|id| answered.get(*id).is_none_or(|count| *count == 0)).count();
     assert_eq!(unseen, 0, "completed without an answer of the agent");
+    let late = late(server.url(), &told).await;
     println!(
-        "{cycles} power cuts on {kind}: {accepted} accepted and {} completed turns, 0 lost; the server ended within {slowest:?}",
+        "{cycles} power cuts on {kind}: {accepted} accepted and {} completed turns, 0 lost; answers after the cut, lost: {late:?}; the server ended within {slowest:?}",
         completed.len()
     );
     assert!(accepted > 0 && !completed.is_empty(), "too little happened");
