@@ -13,17 +13,24 @@ const CLIENT_SECONDS_MAX: &str = "170";
 const CUTS_MIN: usize = 9;
 /// A key for the server under schemathesis.
 const KEY: &str = "interop-key-c0a1b2c3d4e5f60718293a4b5c6d7e8f";
+/// What callbacks are signed with.
+const SECRETS: [&str; 2] = [
+    "whsec_aW50ZXJvcC1zZWNyZXQtb2YtdG9kYXktMDEyMzQ1Njc=",
+    "whsec_aW50ZXJvcC1zZWNyZXQtYmVmb3JlLWl0LTAxMjM0NTY=",
+];
 /// Cases per operation; with it the run takes well below a minute.
 const EXAMPLES_MAX: &str = "30";
 
 type Part = fn(&Scene) -> Result<Outcome>;
 
 /// All of them, in this order.
-pub(super) const PARTS: [(&str, Part); 5] = [
+pub(super) const PARTS: [(&str, Part); 7] = [
     ("npm eventsource, cut at every event", eventsource),
     ("PyPI httpx-sse, cut at every event", httpx_sse),
     ("chromium by playwright-core, cut at every event", browser),
     ("random events, read by npm eventsource-parser and PyPI httpx-sse", wire),
+    ("npm standardwebhooks", webhooks_by_npm),
+    ("PyPI standardwebhooks", webhooks_by_pypi),
     ("schemathesis", schemathesis),
 ];
 
@@ -84,6 +91,31 @@ fn wire(scene: &Scene) -> Result<Outcome> {
     let server = Server::start(scene, &[("WORKER_BASE_URL", &url(agent))])?;
     let arguments = ["wire.mjs", &server.url(), &agent.to_string()];
     Ok(Outcome::Ran(finish(Command::new("node").args(arguments).arg(python), scene)?))
+}
+
+fn webhooks_by_npm(scene: &Scene) -> Result<Outcome> {
+    match &scene.clients.node {
+        Ok(()) => webhooks(scene, Command::new("node").arg("webhooks.mjs")),
+        Err(why) => Ok(Outcome::NotRun(why.clone())),
+    }
+}
+
+fn webhooks_by_pypi(scene: &Scene) -> Result<Outcome> {
+    match &scene.clients.python {
+        Ok(python) => webhooks(scene, Command::new(python).arg("webhooks.py")),
+        Err(why) => Ok(Outcome::NotRun(why.clone())),
+    }
+}
+
+/// A receiver of callbacks, while the server signs with the secret of today and the one before it.
+fn webhooks(scene: &Scene, receiver: &mut Command) -> Result<Outcome> {
+    let settings = [
+        ("TURNWISE_CALLBACKS_SECRET", SECRETS[0]),
+        ("TURNWISE_CALLBACKS_SECRET_PREVIOUS", SECRETS[1]),
+        ("TURNWISE_CALLBACKS_ALLOW_PRIVATE_HOSTS", "127.0.0.1"),
+    ];
+    let server = Server::start(scene, &settings)?;
+    Ok(Outcome::Ran(finish(receiver.arg(server.url()).args(SECRETS), scene)?))
 }
 
 fn schemathesis(scene: &Scene) -> Result<Outcome> {
