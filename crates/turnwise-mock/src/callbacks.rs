@@ -144,9 +144,12 @@ mod tests {
             judged(&received)
         };
         let named = str::to_owned;
+        fn second(received: &mut [Received]) -> &mut Received {
+            received.get_mut(1).expect("four were received")
+        }
         assert_eq!(with(&|it| drop(it.remove(1))), [CallbackViolation::Missing(named("b"))]);
-        assert_eq!(with(&|it| it[1].answered = 500), [CallbackViolation::Missing(named("b"))]);
-        assert_eq!(with(&|it| it[1].signed = false), [CallbackViolation::Unsigned(named("b"))]);
+        assert_eq!(with(&|it| second(it).answered = 500), [CallbackViolation::Missing(named("b"))]);
+        assert_eq!(with(&|it| second(it).signed = false), [CallbackViolation::Unsigned(named("b"))]);
         assert_eq!(with(&|it| it.push(one("q", 200))), [CallbackViolation::Unknown(named("q"))]);
         assert_eq!(with(&|it| it.push(one("a", 200))), [CallbackViolation::Returned(named("a"))]);
         let swapped = CallbackViolation::OutOfOrder { came: named("c"), before: named("b") };
