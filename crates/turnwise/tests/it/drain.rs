@@ -217,6 +217,8 @@ struct History {
     counter: AtomicU64,
     next_message: AtomicU64,
     streams_open: AtomicU64,
+    /// Turns that will be cut whose answer has begun.
+    begun: AtomicU64,
     streams_broken: AtomicU64,
     resumed: AtomicU64,
     refused: AtomicU64,
@@ -310,7 +312,12 @@ async fn reader(
         history.streams_open.fetch_add(1, Ordering::SeqCst);
         loop {
             match stream.next_within(4 * PATIENCE).await {
-                Ok(Some(event)) => seen.push(event),
+                Ok(Some(event)) => {
+                    if user.starts_with("cut") && event.event == "message" && event.data.contains("part 2") {
+                        history.begun.fetch_add(1, Ordering::SeqCst);
+                    }
+                    seen.push(event);
+                }
                 Ok(None) => break,
                 Err(_) => {
                     history.streams_broken.fetch_add(1, Ordering::SeqCst);
@@ -372,7 +379,13 @@ async fn cycle(
             readings.spawn(reader(Arc::clone(history), url.clone(), sent.user, id));
         }
     }
-    in_flight(agent, (HELD.0 + 2 * OTHERS) as u64).await;
+    in_flight(agent, (HELD.0 + OTHERS) as u64).await;
+    let begun = async {
+        while history.begun.load(Ordering::SeqCst) < u64::from(number + 1) * OTHERS as u64 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.expect("the answers begin that will be cut");
     assert!(history.streams_open.load(Ordering::SeqCst) >= (HELD.0 * HELD.1) as u64);
     server.signal(Signal::TERM);
     let started = Instant::now();
