@@ -1,8 +1,9 @@
 //! House rules as a program: `cargo xtask tidy` reads the tree and says what
 //! breaks them, `readme` runs the README's own examples, `interop` lets clients
-//! written by others use a server.
+//! written by others use a server, `fuzz` feeds the parsers with anything.
 //! Knows the tree, not the product: it depends on no crate of the workspace.
 
+pub mod fuzz;
 pub mod interop;
 pub mod readme;
 mod running;

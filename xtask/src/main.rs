@@ -1,10 +1,12 @@
-//! The command line: `xtask tidy`, `xtask readme PROGRAM` and `xtask interop PROGRAM`.
+//! The command line: `xtask tidy`, `xtask readme PROGRAM`, `xtask interop PROGRAM` and
+//! `xtask fuzz [TARGET…]`.
 
 use anyhow::{Result, bail};
 use std::path::Path;
-use xtask::{interop, readme, tidy, workspace_root};
+use xtask::{fuzz, interop, readme, tidy, workspace_root};
 
-const USAGE: &str = "usage: cargo xtask tidy | readme PATH-TO-THE-TURNWISE-PROGRAM | interop PATH-TO-IT";
+const USAGE: &str =
+    "usage: cargo xtask tidy | readme PATH-TO-THE-TURNWISE-PROGRAM | interop PATH-TO-IT | fuzz [TARGET…]";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +20,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        ["fuzz", names @ ..] => fuzz::run(&workspace_root(), names),
         ["readme", program] => readme::run(&workspace_root(), Path::new(program)),
         ["interop", program] => interop::run(&workspace_root(), Path::new(program)),
         _ => bail!("{USAGE}"),

@@ -13,6 +13,8 @@ mod counts;
 mod error;
 mod finish;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod limits;
 mod local;

@@ -7,6 +7,8 @@ mod agent;
 mod callback;
 mod config;
 mod counts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 mod reply;
 mod run;

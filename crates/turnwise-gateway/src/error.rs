@@ -68,6 +68,11 @@ impl Failure {
         self.0.code
     }
 
+    /// Its status and how many errors it names.
+    pub(crate) fn facts(&self) -> (u16, usize) {
+        (self.0.status, self.0.errors.len())
+    }
+
     #[cfg(test)]
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.0.errors

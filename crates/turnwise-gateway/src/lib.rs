@@ -14,6 +14,8 @@ mod crowd;
 mod docs;
 mod drain;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod held;
 mod limits;

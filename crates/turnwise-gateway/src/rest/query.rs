@@ -10,7 +10,7 @@ use turnwise_api::Code;
 use turnwise_core::MessageId;
 
 /// The parameters of a query string.
-pub(crate) struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(pub(crate) Vec<(String, String)>);
 
 impl Parameters {
     pub(crate) fn of(uri: &Uri) -> Result<Parameters, Failure> {

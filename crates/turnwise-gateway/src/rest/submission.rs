@@ -19,7 +19,7 @@ pub(crate) fn parse(
     caller: &Caller,
     callbacks: &CallbackRules,
 ) -> Result<Submission, Failure> {
-    let fields: MessageFields<'_> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let fields: MessageFields<'_> = serde_json::from_str(utf8(body)?).map_err(|error| unreadable(&error))?;
     let mut errors = Errors::default();
     if let Some(name) = fields.repeated {
         errors.add(format!("/{name}"), "must not be given twice");
@@ -75,6 +75,14 @@ fn callback(
             None
         }
     }
+}
+
+/// The whole of it: what is inside a field that is passed over is JSON too.
+fn utf8(body: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(body).map_err(|error| {
+        let at = error.valid_up_to();
+        Failure::new(Code::NotJson, format!("The body is not JSON: byte {at} is not UTF-8"))
+    })
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {

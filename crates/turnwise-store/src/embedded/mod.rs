@@ -5,6 +5,8 @@ mod backend;
 mod config;
 mod disk;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod load;
 mod log;
 mod owner;

@@ -24,7 +24,7 @@ const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 6;
 
 /// Every table there is.
-pub(super) const TABLES: [Table; 7] =
+pub const TABLES: [Table; 7] =
     [Table::Message, Table::State, Table::Dedup, Table::Events, Table::Topic, Table::Cursor, Table::Meta];
 
 fn checksum(table: Table, key: u64, body: &[u8]) -> u32 {
@@ -33,6 +33,14 @@ fn checksum(table: Table, key: u64, body: &[u8]) -> u32 {
     hasher.update(&key.to_le_bytes());
     hasher.update(body);
     hasher.finalize()
+}
+
+/// A body under the head of this version.
+pub(super) fn sealed(table: Table, key: u64, body: &[u8]) -> Vec<u8> {
+    let mut record = vec![VERSION, table as u8];
+    record.extend_from_slice(&checksum(table, key, body).to_le_bytes());
+    record.extend_from_slice(body);
+    record
 }
 
 /// Writes a row as a record into `out`, in place of what is there.

@@ -106,8 +106,6 @@ async fn submit_all(broker: &Broker, turns: impl Iterator<Item = (String, u64)>)
             traceparent: None,
             callback: None,
             redrive_of: None,
-            callback: None,
-            redrive_of: None,
         };
         let broker = broker.clone();
         async move { broker.submit(submission).await.map(drop).map_err(failed) }

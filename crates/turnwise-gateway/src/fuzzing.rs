@@ -1,0 +1,61 @@
+//! The readers of what clients send, for the fuzz targets alone.
+
+use crate::auth::KeyRing;
+use crate::prefer::Preference;
+use crate::rest::query::Parameters;
+use crate::rest::{rules, submission};
+use crate::scope::Access;
+use crate::sse::encoder;
+use crate::trace;
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use std::time::Duration;
+use turnwise_broker::{CallbackRules, Submission};
+
+/// Reads a message's body; refused, it has a status and a number of named errors.
+///
+/// # Errors
+/// When it is refused.
+pub fn submission_of(body: &[u8], headers: &HeaderMap) -> Result<Submission, (u16, usize)> {
+    let keys = KeyRing::new(Vec::new());
+    let caller = keys.caller(headers, Access::Write).map_err(|failure| failure.facts())?;
+    let rules = CallbackRules { accepted: true, attempts_max: 12, ..CallbackRules::default() };
+    submission::parse(body, headers, &caller, &rules).map_err(|failure| failure.facts())
+}
+
+fn with(name: &'static str, value: &[u8]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?);
+    Some(headers)
+}
+
+/// Reads `Prefer`; nothing if it cannot be a header.
+#[must_use]
+pub fn preference_of(value: &[u8]) -> Option<(bool, Option<Duration>)> {
+    let preference = Preference::of(&with("prefer", value)?);
+    Some((preference.respond_async, preference.wait))
+}
+
+/// Reads `traceparent`.
+#[must_use]
+pub fn traceparent_of(value: &[u8]) -> Option<String> {
+    trace::of(&with("traceparent", value)?)
+}
+
+/// Reads a query string.
+#[must_use]
+pub fn parameters_of(query: &[u8]) -> Option<Vec<(String, String)>> {
+    let uri = Uri::try_from([b"/x?", query].concat()).ok()?;
+    Parameters::of(&uri).ok().map(|parameters| parameters.0)
+}
+
+/// Whether a recording is taken.
+#[must_use]
+pub fn audio_is_right(text: &str) -> bool {
+    rules::audio(text).is_none()
+}
+
+/// Writes one of the agent's events for a reader.
+pub fn agent_event(out: &mut BytesMut, id: &str, name: Option<&str>, data: &[u8]) {
+    encoder::agent_event(out, &id, name, data);
+}
