@@ -13,6 +13,8 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "bench streams" => &["--count", "8", "--seconds", "1"],
         "status" | "tail" => &["--url", url],
         "completions" => &["bash"],
+        "bench fairness" => &["--seconds", "1", "--readers", "10"],
+        "bench soak" => &["--minutes", "0.05"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
         "agent mock" => &["--listen", "127.0.0.1:0"],
         "keys new" | "config check" | "config show" | "config init" | "config reference" | "version" => &[],

@@ -89,6 +89,31 @@ pub(crate) async fn closed_loop(
         let worker = Worker::new(kind, url, format!("{name}-{client}"));
         loops.spawn(worker.run(started, started + seconds));
     }
+    joined(loops).await
+}
+
+/// Runs `clients` that ask once each `period`, evenly spread.
+pub(crate) async fn paced(
+    kind: Kind,
+    url: &str,
+    name: &str,
+    clients: usize,
+    period: Duration,
+    until: Instant,
+) -> Result<Measured, Failure> {
+    let mut loops = JoinSet::new();
+    for client in 0..clients {
+        let worker = Worker::of(kind, url, name, client);
+        let begin = Instant::now() + period.mul_f64(client as f64 / clients.max(1) as f64);
+        loops.spawn(async move {
+            tokio::time::sleep_until(begin.into()).await;
+            worker.run_paced(period, until).await
+        });
+    }
+    joined(loops).await
+}
+
+async fn joined(mut loops: JoinSet<Result<Measured, Failure>>) -> Result<Measured, Failure> {
     let mut all = Measured::empty();
     while let Some(ended) = loops.join_next().await {
         let one =
@@ -105,13 +130,39 @@ pub(crate) struct Worker {
     kind: Kind,
     conn: Conn,
     name: String,
+    org: &'static str,
+    rotates: bool,
     text: String,
     sent: u64,
 }
 
 impl Worker {
     pub(crate) fn new(kind: Kind, url: &str, name: String) -> Worker {
-        Worker { kind, conn: Conn::new(url), name, text: text(), sent: 0 }
+        Worker { kind, conn: Conn::new(url), name, org: "bench", rotates: false, text: text(), sent: 0 }
+    }
+
+    /// The same in another organisation.
+    pub(crate) fn in_org(self, org: &'static str) -> Worker {
+        Worker { org, ..self }
+    }
+
+    /// The same with a new conversation now and then.
+    pub(crate) fn rotating(self) -> Worker {
+        Worker { rotates: true, ..self }
+    }
+
+    /// One request each `period`, until then; what is late is not caught up.
+    async fn run_paced(mut self, period: Duration, until: Instant) -> Result<Measured, Failure> {
+        let (started, mut measured) = (Instant::now(), Measured::empty());
+        let mut next = started;
+        while next < until {
+            tokio::time::sleep_until(next.into()).await;
+            note(&mut measured.times, self.once().await?);
+            measured.count += 1;
+            next = (next + period).max(Instant::now());
+        }
+        measured.elapsed = started.elapsed();
+        Ok(measured)
     }
 
     async fn run(mut self, from: Instant, until: Instant) -> Result<Measured, Failure> {
@@ -161,6 +212,7 @@ impl Worker {
     fn request(&mut self) -> (&'static str, String) {
         let conversation = match self.kind {
             Kind::Async => self.sent / PER_CONVERSATION,
+            Kind::Direct | Kind::Sync if self.rotates => self.sent / PER_CONVERSATION,
             Kind::Direct | Kind::Sync => 0,
         };
         self.sent += 1;
@@ -174,7 +226,7 @@ impl Worker {
             ),
             Kind::Sync | Kind::Async => (
                 "/api/v1/message",
-                json!({"client_id": "bench", "user_id": user, "org_id": "bench", "message": self.text})
+                json!({"client_id": "bench", "user_id": user, "org_id": self.org, "message": self.text})
                     .to_string(),
             ),
         }

@@ -5,9 +5,11 @@
 
 mod backlog;
 mod commit;
+mod fairness;
 mod fill;
 mod load;
 mod noting;
+mod soak;
 mod stamp;
 mod streams;
 mod table;
@@ -52,6 +54,10 @@ pub(crate) enum BenchCommand {
     Backlog(backlog::BacklogArgs),
     /// Idle event streams: the memory each takes in the server
     Streams(streams::StreamsArgs),
+    /// One organisation's answers beside a flood of another, and beside readers that stop reading
+    Fairness(fairness::FairnessArgs),
+    /// Minutes at full rate: memory, open files and disk must not grow
+    Soak(soak::SoakArgs),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +79,12 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
         }
         BenchCommand::Streams(arguments) => {
             runtime.block_on(super::until_stopped(streams::streams(context, arguments)))
+        }
+        BenchCommand::Fairness(arguments) => {
+            runtime.block_on(super::until_stopped(fairness::fairness(context, arguments)))
+        }
+        BenchCommand::Soak(arguments) => {
+            runtime.block_on(super::until_stopped(soak::soak(context, arguments)))
         }
     }
 }
@@ -267,7 +279,10 @@ struct AgentThread {
 
 impl AgentThread {
     fn fake() -> Result<AgentThread, Failure> {
-        let config = AgentConfig { markers: false, journal_calls_max: 0, ..AgentConfig::default() };
+        AgentThread::with(AgentConfig { markers: false, journal_calls_max: 0, ..AgentConfig::default() })
+    }
+
+    fn with(config: AgentConfig) -> Result<AgentThread, Failure> {
         AgentThread::start(move |ready, stop| async move {
             if let Ok(agent) = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await {
                 let _ = ready.send(agent.base_url());

@@ -12,10 +12,10 @@ const ADDED_MS: f64 = 0.5;
 pub(crate) enum Goal {
     /// Not less.
     Least(f64),
-    /// Not more than half a millisecond and so many of what it is compared with.
-    Added(f64),
     /// Not more.
     Most(f64),
+    /// Not more than half a millisecond and so many of what it is compared with.
+    Added(f64),
 }
 
 /// One line.
@@ -101,6 +101,7 @@ mod tests {
         assert_eq!(row(Goal::Added(2.75)).met, Some(true));
         assert_eq!(row(Goal::Added(2.7)).met, Some(false));
         assert_eq!(row(Goal::Least(3.0)).met, Some(true));
+        assert_eq!((row(Goal::Most(3.0)).met, row(Goal::Most(2.9)).met), (Some(true), Some(false)));
         assert_eq!(row(Goal::Least(3.1)).met, Some(false));
         assert_eq!(Row::new("a", "a", 6.0, "ms").goal(Goal::Least(7.0)).met, Some(false));
         assert!(render(&[row(Goal::Added(2.0))]).contains("at most 0.5 ms + 2 × commit: MISSED"));
