@@ -3,6 +3,9 @@
 use crate::support::{Running, json_lines, run, serve, turnwise};
 use std::path::Path;
 
+/// The id of nothing.
+const UNKNOWN: &str = "00000000-0000-8000-8000-000000000000";
+
 /// Arguments with which a command can be run; a new command needs a line here.
 fn arguments(command: &[String], url: &str) -> Vec<String> {
     let words: &[&str] = match command.join(" ").as_str() {
@@ -13,6 +16,10 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "bench streams" => &["--count", "8", "--seconds", "1"],
         "status" | "tail" => &["--url", url],
         "completions" => &["bash"],
+        "dead list" => &["--url", url],
+        "dead redrive" => &["--all", "--yes", "--url", url],
+        "dead show" => &[UNKNOWN, "--url", url],
+        "dead drop" => &[UNKNOWN, "--yes", "--url", url],
         "bench fairness" => &["--seconds", "1", "--readers", "10"],
         "bench soak" => &["--minutes", "0.05"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
@@ -66,8 +73,15 @@ async fn every_command_prints_json_when_asked() {
             continue;
         }
         let output = run(&mut command).await;
+        if matches!(leaf.join(" ").as_str(), "dead show" | "dead drop") {
+            assert_eq!(output.status.code(), Some(3), "{leaf:?}");
+            assert_eq!(json_lines(&output.stderr)[0]["error"]["exit_code"], 3, "{leaf:?}");
+            continue;
+        }
         assert!(output.status.success(), "{leaf:?}: {}", String::from_utf8_lossy(&output.stderr));
-        assert!(!json_lines(&output.stdout).is_empty(), "{leaf:?}");
+        // A list of nothing is no lines.
+        let nothing = leaf.join(" ") == "dead list";
+        assert_eq!(json_lines(&output.stdout).is_empty(), nothing, "{leaf:?}");
     }
 }
 

@@ -32,7 +32,7 @@ async fn settings(folder: &Path) -> Vec<(String, String)> {
     let secret = |setting: &&Value| setting["secret"] == true;
     let planted = |setting: &Value| {
         let name = setting["env"].as_str().unwrap().to_owned();
-        let text = match name.ends_with("_SECRET") || name.ends_with("_SECRETS") {
+        let text = match name.contains("_SECRET") {
             true => SIGNING_SECRET.to_owned(),
             false => format!("planted-{}", name.to_lowercase()),
         };
@@ -61,6 +61,7 @@ async fn watched(folder: &Path, agent: &str, format: &str) -> Watched {
     );
     let mut command = turnwise(folder);
     command.args(["serve", "--json", "--port", "0", "--data-dir", "data"]).envs(settings.iter().cloned());
+    command.env("TURNWISE_CALLBACKS_TOKEN_HEADER", "X-Token");
     command.env("LOG_LEVEL", "TRACE").env("TURNWISE_LOG_FORMAT", format).env("WORKER_BASE_URL", agent);
     let mut server = Running::start(command.stderr(Stdio::piped())).await;
     let mut stderr = BufReader::new(server.process.stderr.take().unwrap());
