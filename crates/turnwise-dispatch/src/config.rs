@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::uri::{Scheme, Uri};
 use thiserror::Error;
+use turnwise_metrics::Spans;
 
 /// When the agent's stream route is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct DispatchConfig {
     pub stream: StreamMode,
     /// How long turns in progress may still take at shutdown; then they are given back.
     pub drain_grace: Duration,
+    /// Who is told of waits and calls as spans of traces.
+    pub spans: Option<Arc<dyn Spans>>,
 }
 
 impl Default for DispatchConfig {
@@ -49,6 +53,7 @@ impl Default for DispatchConfig {
             concurrency: 64,
             stream: StreamMode::Auto,
             drain_grace: Duration::from_secs(10),
+            spans: None,
         }
     }
 }
@@ -63,7 +68,7 @@ impl fmt::Debug for DispatchConfig {
             .field("concurrency", &self.concurrency)
             .field("stream", &self.stream)
             .field("drain_grace", &self.drain_grace)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -60,14 +60,19 @@ impl AgentCounts {
     /// A call is over; `None` when its lease was lost.
     pub(crate) fn over(&self, outcome: Option<&TurnOutcome>, took: Duration) {
         self.times.took(took);
-        self.answers.one(match outcome {
-            None => "lease_lost",
-            Some(TurnOutcome::Completed { .. }) => "answered",
-            Some(TurnOutcome::Failed(TurnError { code, .. })) => code,
-            Some(TurnOutcome::Cancelled) => "stopped",
-            Some(TurnOutcome::RetryAfter(_)) => "busy",
-            Some(TurnOutcome::Release) => "given_back",
-        });
+        self.answers.one(word(outcome));
+    }
+}
+
+/// What a call came to, in a word; `None` when its lease was lost.
+pub(crate) fn word(outcome: Option<&TurnOutcome>) -> &str {
+    match outcome {
+        None => "lease_lost",
+        Some(TurnOutcome::Completed { .. }) => "answered",
+        Some(TurnOutcome::Failed(TurnError { code, .. })) => code,
+        Some(TurnOutcome::Cancelled) => "stopped",
+        Some(TurnOutcome::RetryAfter(_)) => "busy",
+        Some(TurnOutcome::Release) => "given_back",
     }
 }
 

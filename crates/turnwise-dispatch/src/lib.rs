@@ -12,6 +12,7 @@ pub mod fuzzing;
 pub mod limits;
 mod reply;
 mod run;
+mod span;
 pub mod sse;
 mod tls;
 mod turn;

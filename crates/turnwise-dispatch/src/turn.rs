@@ -19,6 +19,7 @@ use crate::config::{DispatchConfig, StreamMode};
 use crate::counts::AgentCounts;
 use crate::limits::{ANSWER_BYTES_MAX, FINISH_PAUSE, REFUSAL_BYTES_MAX};
 use crate::reply;
+use crate::span::Begun;
 use crate::verdict::{agent_error, agent_timeout, agent_unreachable, answer, refusal};
 
 /// What all turns of this node share.
@@ -44,7 +45,7 @@ pub(crate) enum Interrupt {
 }
 
 /// Sees one turn to its end, or loses it.
-pub(crate) async fn attend(context: &Context, turn: Turn) {
+pub(crate) async fn attend(context: &Context, mut turn: Turn) {
     // A slow store may have taken longer to hand it out than the lease lasts.
     if !context.broker.holds(&turn) {
         tracing::warn!(message_id = %turn.id, attempt = turn.attempt, "lost the lease on a turn before its call");
@@ -55,7 +56,12 @@ pub(crate) async fn attend(context: &Context, turn: Turn) {
         return;
     }
     let started = Instant::now();
-    let Some(outcome) = counted_call(context, &turn).await else {
+    let span = Begun::with(context.config.spans.as_ref(), &mut turn);
+    let outcome = counted_call(context, &turn).await;
+    if let Some(span) = span {
+        span.end(&turn, outcome.as_ref(), started.elapsed());
+    }
+    let Some(outcome) = outcome else {
         tracing::warn!(message_id = %turn.id, attempt = turn.attempt, "lost the lease on a turn; its call was dropped");
         return;
     };

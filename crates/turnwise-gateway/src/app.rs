@@ -92,10 +92,10 @@ impl App {
 pub(crate) async fn handle(
     app: Arc<App>,
     router: Router,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let request_id = app.request_ids.for_request(request.headers());
-    let arrived = Arrived::now(&request);
+    let arrived = Arrived::now(&app, &mut request);
     let origin = guard::listed_origin(&app, &request);
     let mut response = match caught(answer(&app, router, request)).await {
         Ok(response) => response,

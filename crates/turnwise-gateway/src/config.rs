@@ -6,7 +6,7 @@ use crate::scope::Scope;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use turnwise_metrics::Source;
+use turnwise_metrics::{Source, Spans};
 
 /// A key a client may show. The key itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct GatewayConfig {
     pub answers_bytes_max: usize,
     /// Who counts what besides broker and gateway, for `/metrics`.
     pub metrics: Vec<Arc<dyn Source>>,
+    /// Who is told of requests as spans of traces.
+    pub spans: Option<Arc<dyn Spans>>,
     /// Start of the request ids given out; differs between nodes and starts.
     pub request_id_seed: u64,
 }
@@ -102,6 +104,7 @@ impl Default for GatewayConfig {
             ticket_secret: None,
             answers_bytes_max: limits::LARGE_ANSWERS_BYTES_MAX,
             metrics: Vec::new(),
+            spans: None,
             request_id_seed: 0,
         }
     }

@@ -28,6 +28,7 @@ mod rest;
 mod router;
 mod scope;
 mod serve;
+mod span;
 mod sse;
 mod stall;
 mod ticket;

@@ -3,6 +3,7 @@
 
 use crate::app::App;
 use crate::error::Told;
+use crate::span::Begun;
 use crate::trace;
 use axum::extract::MatchedPath;
 use axum::response::Response;
@@ -19,11 +20,15 @@ pub(crate) struct Arrived {
     at: Instant,
     method: Method,
     traceparent: Option<HeaderValue>,
+    span: Option<Begun>,
 }
 
 impl Arrived {
-    pub(crate) fn now<B>(request: &Request<B>) -> Arrived {
+    /// Its trace goes on from here: what is left in its head is where this server's part of it is.
+    pub(crate) fn now<B>(app: &App, request: &mut Request<B>) -> Arrived {
+        let span = Begun::with(app.config.spans.as_ref(), request.headers_mut());
         Arrived {
+            span,
             at: Instant::now(),
             method: request.method().clone(),
             traceparent: request.headers().get(trace::TRACEPARENT).cloned(),
@@ -47,11 +52,15 @@ pub(crate) fn answered(
     if let Some(told) = told {
         app.counts.problem(told.code);
     }
+    let about = response.extensions_mut().remove::<About>();
+    if let (Some(span), Some(route)) = (&arrived.span, route) {
+        span.end(&arrived.method, route, status, took, about.map(|About(id)| id), told);
+    }
     let failed = status.is_server_error();
     if !failed && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    let about = response.extensions_mut().remove::<About>().map(|About(id)| id.to_string());
+    let about = about.map(|About(id)| id.to_string());
     let message_id = about.as_deref().or(told.and_then(|told| told.message_id.as_deref()));
     let trace_id = arrived.traceparent.as_ref().and_then(|value| trace::id_of(value.to_str().ok()?));
     let request_id = request_id.to_str().unwrap_or_default();

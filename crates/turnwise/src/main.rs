@@ -7,6 +7,8 @@ mod config;
 mod descriptors;
 mod failure;
 mod node;
+#[cfg_attr(not(feature = "otel"), path = "otel_left_out.rs")]
+mod otel;
 mod process;
 mod reload;
 mod telemetry;

@@ -19,7 +19,7 @@ use turnwise_dispatch::{
     CallbackConfig, CallbackWorker, DispatchConfig, Dispatcher, StreamMode, SystemResolver,
 };
 use turnwise_gateway::{AgentProbe, AgentStatus, Drain, Gateway, GatewayConfig};
-use turnwise_metrics::Source;
+use turnwise_metrics::{Source, Spans};
 use turnwise_store::embedded::EmbeddedConfig;
 use turnwise_store::open::{self, Opened};
 use turnwise_store::system_clock;
@@ -61,7 +61,11 @@ pub(crate) fn is_loopback(addresses: &[SocketAddr]) -> bool {
 
 impl Node {
     /// Starts everything; requests are answered when it returns.
-    pub(crate) async fn start(config: &Config, listener: TcpListener) -> Result<Node, Failure> {
+    pub(crate) async fn start(
+        config: &Config,
+        listener: TcpListener,
+        spans: Option<Arc<dyn Spans>>,
+    ) -> Result<Node, Failure> {
         let store = open_store(config)?;
         let broker = Broker::start(store.store(), broker_config(config), Arc::new(nonce), system_clock())
             .await
@@ -81,12 +85,12 @@ impl Node {
         };
         let mut metrics: Vec<Arc<dyn Source>> = vec![Arc::new(Process::new(broker.now().0, engine))];
         metrics.extend(node.store.metrics());
-        let (agent, agent_probe) = node.start_dispatch(config, &broker, &mut metrics).await?;
+        let (agent, agent_probe) = node.start_dispatch(config, &broker, spans.clone(), &mut metrics).await?;
         node.start_callbacks(config, &broker).await?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway_config =
-            GatewayConfig { metrics, agent_probe, ..gateway_config(config, loopback, agent) };
+            GatewayConfig { metrics, agent_probe, spans, ..gateway_config(config, loopback, agent) };
         let gateway = Gateway::new(broker, gateway_config);
         if let Some(file) = &config.file {
             let (reload, shutdown) =
@@ -103,15 +107,16 @@ impl Node {
         &self,
         config: &Config,
         broker: &Broker,
+        spans: Option<Arc<dyn Spans>>,
         metrics: &mut Vec<Arc<dyn Source>>,
     ) -> Result<(AgentStatus, AgentProbe), Failure> {
         let Some(base_url) = &config.agent_base_url else {
             return Ok((Arc::new(|| None), Arc::new(|| None)));
         };
-        let dispatcher =
-            Dispatcher::new(broker.clone(), dispatch_config(config, base_url)).map_err(|error| {
-                Failure::new(Exit::Usage, "the agent's settings are wrong", error.to_string())
-            })?;
+        let dispatch_config = DispatchConfig { spans, ..dispatch_config(config, base_url) };
+        let dispatcher = Dispatcher::new(broker.clone(), dispatch_config).map_err(|error| {
+            Failure::new(Exit::Usage, "the agent's settings are wrong", error.to_string())
+        })?;
         let asked = (dispatcher.status(), dispatcher.probe());
         metrics.push(dispatcher.metrics());
         let shutdown = self.drain.begun();
@@ -289,6 +294,7 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
             AgentStream::Never => StreamMode::Never,
         },
         drain_grace: drain_grace(config),
+        ..DispatchConfig::default()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::{self, Config, StoreKind};
 use crate::descriptors;
 use crate::failure::{Exit, Failure};
 use crate::node::{self, Node};
+use crate::otel::Exporter;
 use crate::telemetry;
 use clap::Args;
 use serde_json::json;
@@ -77,6 +78,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArgs) -> Outcome {
 }
 
 async fn serve(context: &Context, arguments: &ServeArgs, mut config: Config) -> Outcome {
+    let exporter = config.otlp_endpoint.as_deref().map(Exporter::start).transpose()?;
     let listener = listen(&config).await?;
     let address = listener.local_addr()?;
     let agent = match arguments.mock_agent {
@@ -84,7 +86,7 @@ async fn serve(context: &Context, arguments: &ServeArgs, mut config: Config) -> 
         false => None,
     };
     let mut signals = StopSignals::catch()?;
-    let node = Node::start(&config, listener).await?;
+    let node = Node::start(&config, listener, exporter.as_ref().map(Exporter::spans)).await?;
     announce(context, &config, address, arguments.mock_agent);
     tokio::select! {
         () = signals.next() => {}
@@ -94,8 +96,15 @@ async fn serve(context: &Context, arguments: &ServeArgs, mut config: Config) -> 
     if !context.json {
         eprintln!("stopping; once more to stop at once");
     }
+    let stop = async {
+        let stopped = node.stop().await;
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
+        }
+        stopped
+    };
     tokio::select! {
-        stopped = node.stop() => stopped?,
+        stopped = stop => stopped?,
         () = signals.next() => std::process::exit(EXIT_AT_ONCE),
     }
     if let Some(agent) = agent {

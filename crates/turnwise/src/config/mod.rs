@@ -83,6 +83,7 @@ pub(crate) struct Config {
     pub(crate) threads: usize,
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
+    pub(crate) otlp_endpoint: Option<String>,
     /// The file that was read.
     pub(crate) file: Option<PathBuf>,
     /// Text and origin of every setting, secrets included: only for [`rows`], which masks them.
@@ -137,6 +138,7 @@ impl Config {
             threads: read.number("runtime.threads", limits::THREADS)?,
             log_level: read.text("log.level").unwrap_or_default(),
             log_json: read.one_of("log.format", &["text", "json"])? == "json",
+            otlp_endpoint: read.text("telemetry.otlp_endpoint"),
             file: layers.file.clone(),
             shown: settings::SETTINGS
                 .iter()

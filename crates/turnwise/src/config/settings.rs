@@ -389,6 +389,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "ERROR, WARN, INFO, DEBUG, TRACE or OFF, or a list such as info,turnwise_dispatch=debug.",
     ),
     setting("log.format", "TURNWISE_LOG_FORMAT", Form::Text, "text", "Lines on stderr: text or json."),
+    setting(
+        "telemetry.otlp_endpoint",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        Form::Text,
+        "",
+        "OpenTelemetry collector that gets spans, such as http://localhost:4318; they are posted as JSON below it to /v1/traces. Needs a build with `--features otel`.",
+    ),
 ];
 
 /// Variables that are read outside the table: by commands that are clients, or to find the file itself.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 #[tokio::test]
 async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
+    let otlp = if cfg!(feature = "otel") { "http://localhost:4318" } else { "--features otel" };
     for (env, says) in [
         (("TURNWISE_DATADIR", "x"), "did you mean TURNWISE_DATA_DIR?"),
         (("REDIS_URL", "redis://:hunter2@h"), "TURNWISE_STORE=embedded"),
@@ -15,6 +16,7 @@ async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
         (("PORT", "many"), "http.port"),
         (("WORKER_BASE_URL", "ftp://h"), "http"),
         (("LOG_LEVEL", "a=b=c"), "INFO"),
+        (("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://h"), otlp),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let output = run(turnwise(folder.path()).arg("serve").env(env.0, env.1)).await;

@@ -15,6 +15,8 @@ mod kill9;
 mod limits;
 mod logs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod page;
 mod power;
 mod secrets;
