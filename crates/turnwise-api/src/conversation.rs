@@ -114,6 +114,12 @@ pub enum TurnStep {
     Failed,
     /// Over, on request.
     Cancelled,
+    /// Its callback was stored, in the step that ended it.
+    CallbackQueued,
+    /// Its callback was taken; `attempt` is the try.
+    CallbackDelivered,
+    /// Its callback was given up; `attempt` is the last try.
+    CallbackDead,
 }
 
 /// The answer of `GET /api/v1/queue/{user_id}`.

@@ -1,5 +1,6 @@
 //! The broker itself: a store, settings, and what this node keeps in memory.
 
+use crate::callback::Hands;
 use crate::claim::Ring;
 use crate::config::BrokerConfig;
 use crate::counters::{Counters, Groups};
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) running: Running,
     pub(crate) ring: Ring,
     pub(crate) callback_ring: Ring,
+    pub(crate) callbacks_in_hand: Arc<Hands>,
     pub(crate) counters: Counters,
     pub(crate) counts: TurnCounts,
     pub(crate) board: Board,
@@ -62,6 +64,7 @@ impl Broker {
             running: Running::default(),
             ring,
             callback_ring,
+            callbacks_in_hand: Arc::default(),
             counters: Counters::default(),
             counts: TurnCounts::default(),
             board: Board::default(),

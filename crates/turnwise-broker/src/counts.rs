@@ -40,6 +40,9 @@ pub(crate) struct TurnCounts {
     ran: Histogram,
     stages: [AtomicU64; 4],
     oldest: AtomicI64,
+    /// Waiting, being tried, and dead.
+    callbacks: [AtomicU64; 3],
+    oldest_callback: AtomicI64,
     probe_micros: AtomicU64,
 }
 
@@ -56,6 +59,8 @@ impl Default for TurnCounts {
             ran: Histogram::of_times(TIMES),
             stages: Default::default(),
             oldest: AtomicI64::new(NEVER),
+            callbacks: Default::default(),
+            oldest_callback: AtomicI64::new(NEVER),
             probe_micros: AtomicU64::new(0),
         }
     }
@@ -94,6 +99,15 @@ impl TurnCounts {
             count.store(now, Ordering::Relaxed);
         }
         self.oldest.store(all.oldest_waiting.map_or(NEVER, |at| at.0), Ordering::Relaxed);
+    }
+
+    /// What all queues of callbacks hold, added up.
+    pub(crate) fn hold_callbacks(&self, all: &Depth) {
+        let now = [all.ready.saturating_add(all.scheduled), all.leased, all.dead];
+        for (count, now) in self.callbacks.iter().zip(now) {
+            count.store(now, Ordering::Relaxed);
+        }
+        self.oldest_callback.store(all.oldest_waiting.map_or(NEVER, |at| at.0), Ordering::Relaxed);
     }
 
     /// The store took so long to say whether it takes new work.
@@ -167,6 +181,7 @@ impl Source for Inner {
         page.histogram("turnwise_turn_run_seconds", "From the last call to the end.", &counts.ran)?;
         page.gauges("turnwise_turns", "Turns held, at most a second ago.", "stage", &stages)?;
         page.gauge("turnwise_oldest_waiting_seconds", "Age of the oldest waiting turn.", oldest)?;
+        self.tell_callbacks(page)?;
         page.counter("turnwise_leases_lost", "Leases that ended under a call.", numbers.leases_lost)?;
         let conversations = self.counters.lanes.lock().active.len() as f64;
         page.gauge("turnwise_conversations_active", "Conversations that hold turns.", conversations)?;
@@ -178,5 +193,18 @@ impl Source for Inner {
         page.gauge("turnwise_store_probe_seconds", probe, numbers.store_probe.as_secs_f64())?;
         let failed = counts.housekeeping_failed.get();
         page.counter("turnwise_housekeeping_failed", "Rounds that stopped early.", failed)
+    }
+}
+
+impl Inner {
+    fn tell_callbacks(&self, page: &mut Page<'_>) -> fmt::Result {
+        let [waiting, leased, dead] = &self.counts.callbacks;
+        let stages = [("waiting", waiting), ("leased", leased), ("dead", dead)]
+            .map(|(stage, count)| (stage, count.load(Ordering::Relaxed) as f64));
+        page.gauges("turnwise_callbacks", "Callbacks held, at most a second ago.", "stage", &stages)?;
+        let oldest = Some(self.counts.oldest_callback.load(Ordering::Relaxed)).filter(|at| *at != NEVER);
+        let oldest = oldest.map(|at| self.now().since(Timestamp(at))).unwrap_or_default().as_secs_f64();
+        let help = "Age of the oldest waiting callback.";
+        page.gauge("turnwise_oldest_waiting_callback_seconds", help, oldest)
     }
 }

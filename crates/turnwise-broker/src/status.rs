@@ -97,6 +97,7 @@ impl Broker {
                 .map(|lease| (info.attempt, lease.started_at)),
             stop_asked_at: lease.as_ref().and_then(|lease| lease.stop_asked_at()),
             ended: None,
+            callback: None,
         };
         let timeline = self.timeline(&org, info.id, known).await?;
         Ok(TurnView {
@@ -138,6 +139,7 @@ impl Broker {
             claimed: record.started_at.map(|at| (record.attempts, Timestamp(at))),
             stop_asked_at: record.stop_asked_at.map(Timestamp),
             ended: Some((end.state, end.finished_at)),
+            callback: callback.as_ref(),
         };
         let timeline = self.timeline(&org, id, known).await?;
         Ok(TurnView {

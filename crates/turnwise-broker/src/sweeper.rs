@@ -41,6 +41,15 @@ impl Expiries {
     }
 }
 
+/// Adds what is held.
+fn add(all: &mut Depth, depth: &Depth) {
+    all.ready += depth.ready;
+    all.scheduled += depth.scheduled;
+    all.leased += depth.leased;
+    all.dead += depth.dead;
+    all.oldest_waiting = all.oldest_waiting.into_iter().chain(depth.oldest_waiting).min();
+}
+
 impl Broker {
     /// Runs the housekeeping until `shutdown`.
     pub async fn run_sweeper(&self, shutdown: CancellationToken) {
@@ -107,18 +116,17 @@ impl Broker {
 
     async fn refresh_counters(&self, expiries: &mut Expiries) -> Result<(), StoreError> {
         let inner = &self.0;
-        let mut all = Depth::default();
+        let (mut all, mut callbacks) = (Depth::default(), Depth::default());
         let mut listed = HashSet::new();
         let mut after: Option<QueueName> = None;
         loop {
             let page = inner.store.queues(after, QUEUES_PAGE).await?;
+            for queue in page.iter().filter(|queue| queue.kind() == Kind::Callbacks) {
+                add(&mut callbacks, &inner.store.depth(queue).await?);
+            }
             for queue in page.iter().filter(|queue| queue.kind() == Kind::Turns) {
                 let depth = inner.store.depth(queue).await?;
-                all.ready += depth.ready;
-                all.scheduled += depth.scheduled;
-                all.leased += depth.leased;
-                all.dead += depth.dead;
-                all.oldest_waiting = all.oldest_waiting.into_iter().chain(depth.oldest_waiting).min();
+                add(&mut all, &depth);
                 inner.counts.expired(expiries.news(queue, depth.expired));
                 listed.insert(queue.clone());
             }
@@ -137,6 +145,7 @@ impl Broker {
         }
         inner.counters.processing.store(all.leased, Ordering::Relaxed);
         inner.counts.hold(&all);
+        inner.counts.hold_callbacks(&callbacks);
         let held = all.leased + all.ready + all.scheduled;
         inner.counters.held.store(held, Ordering::Relaxed);
         self.look_at_suspects(held == 0).await

@@ -3,6 +3,7 @@
 //! left nothing behind; its number is missing.
 
 use crate::broker::{Broker, reply_topic_of};
+use crate::callback::{CallbackState, CallbackView};
 use crate::limits::{TIMELINE_PAGE, TIMELINE_STEPS_MAX};
 use crate::record::{Stored, kind_of, parse_busy};
 use crate::turn::TurnState;
@@ -23,6 +24,12 @@ pub enum StepKind {
     StopAsked,
     /// Over.
     Ended(TurnState),
+    /// Its callback was stored, in the same step.
+    CallbackQueued,
+    /// Its callback was taken.
+    CallbackDelivered,
+    /// Its callback was given up.
+    CallbackDead,
 }
 
 /// One step of a turn.
@@ -32,21 +39,34 @@ pub struct Step {
     pub kind: StepKind,
     /// When.
     pub at: Timestamp,
-    /// Of which call it tells; 1 for the first.
+    /// Of which call it tells, or try of the callback; 1 for the first.
     pub attempt: Option<u32>,
 }
 
 /// What is known besides the events.
-pub(crate) struct Known {
+pub(crate) struct Known<'a> {
     pub(crate) accepted_at: Timestamp,
     /// The last call, its number and its start.
     pub(crate) claimed: Option<(u32, Timestamp)>,
     pub(crate) stop_asked_at: Option<Timestamp>,
     pub(crate) ended: Option<(TurnState, Timestamp)>,
+    pub(crate) callback: Option<&'a CallbackView>,
 }
 
 fn step(kind: StepKind, at: Timestamp, attempt: Option<u32>) -> Step {
     Step { kind, at, attempt }
+}
+
+/// The last end of a callback, also when it was redriven before.
+fn steps_of(callback: &CallbackView, turn_ended_at: Timestamp) -> impl Iterator<Item = Step> {
+    let end = match callback.state {
+        CallbackState::Delivered => Some(StepKind::CallbackDelivered),
+        CallbackState::Dead => Some(StepKind::CallbackDead),
+        CallbackState::Waiting | CallbackState::Delivering | CallbackState::Dropped => None,
+    };
+    let end = end.zip(callback.last.as_ref());
+    let end = end.map(|(kind, last)| step(kind, last.at, Some(callback.attempts)));
+    std::iter::once(step(StepKind::CallbackQueued, turn_ended_at, None)).chain(end)
 }
 
 impl Broker {
@@ -56,7 +76,7 @@ impl Broker {
         &self,
         org: &str,
         id: MessageId,
-        known: Known,
+        known: Known<'_>,
     ) -> Result<Vec<Step>, StoreError> {
         let mut steps = vec![step(StepKind::Accepted, known.accepted_at, None)];
         let first_event = self.calls_before(org, id, &mut steps).await?;
@@ -65,7 +85,10 @@ impl Broker {
         }
         steps.extend(first_event.map(|at| step(StepKind::FirstEvent, at, None)));
         steps.extend(known.stop_asked_at.map(|at| step(StepKind::StopAsked, at, None)));
-        steps.extend(known.ended.map(|(state, at)| step(StepKind::Ended(state), at, None)));
+        if let Some((state, at)) = known.ended {
+            steps.push(step(StepKind::Ended(state), at, None));
+            steps.extend(known.callback.into_iter().flat_map(|callback| steps_of(callback, at)));
+        }
         Ok(steps)
     }
 

@@ -86,7 +86,7 @@ impl Node {
         let mut metrics: Vec<Arc<dyn Source>> = vec![Arc::new(Process::new(broker.now().0, engine))];
         metrics.extend(node.store.metrics());
         let (agent, agent_probe) = node.start_dispatch(config, &broker, spans.clone(), &mut metrics).await?;
-        node.start_callbacks(config, &broker).await?;
+        node.start_callbacks(config, &broker, &mut metrics).await?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
         let gateway_config =
@@ -125,7 +125,12 @@ impl Node {
     }
 
     /// Starts sending callbacks, if they may be sent: also those of a former process.
-    async fn start_callbacks(&self, config: &Config, broker: &Broker) -> Result<(), Failure> {
+    async fn start_callbacks(
+        &self,
+        config: &Config,
+        broker: &Broker,
+        metrics: &mut Vec<Arc<dyn Source>>,
+    ) -> Result<(), Failure> {
         if !config.callbacks.accepted {
             return Ok(());
         }
@@ -139,6 +144,7 @@ impl Node {
         let worker = worker.map_err(|error| {
             Failure::new(Exit::Usage, "the settings of callbacks are wrong", error.to_string())
         })?;
+        metrics.push(worker.metrics());
         let shutdown = self.drain.begun();
         self.start_working(async move { worker.run(shutdown).await }).await;
         Ok(())

@@ -5,7 +5,10 @@ use super::record::{History, history_topic, read_message};
 use super::settle::settlement;
 use crate::broker::Broker;
 use crate::error::BrokerError;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use turnwise_core::limits::CLAIM_LIMIT_MAX;
 use turnwise_core::{Claim, Delivery, MessageId, Outcome, Receipt, Timestamp};
 
@@ -30,6 +33,40 @@ pub struct Callback {
     /// When the turn ended.
     pub created_at: Timestamp,
     pub(crate) receipt: Receipt,
+    /// Found by its turn while this lives.
+    pub(crate) _in_hand: Arc<InHand>,
+}
+
+/// Callbacks that were handed out, by org and the nonce they share with their
+/// turn. As many as dispatch holds; only for those who ask.
+#[derive(Default)]
+pub(crate) struct Hands(Mutex<HashMap<(String, u64), MessageId>>);
+
+impl Hands {
+    /// The callback of a turn that is being tried.
+    pub(super) fn find(&self, org: &str, nonce: u64) -> Option<MessageId> {
+        self.0.lock().get(&(org.to_owned(), nonce)).copied()
+    }
+}
+
+/// Counts as handed out until it is dropped.
+pub(crate) struct InHand {
+    hands: Arc<Hands>,
+    key: (String, u64),
+}
+
+impl InHand {
+    fn new(hands: &Arc<Hands>, org: &str, id: MessageId) -> InHand {
+        let key = (org.to_owned(), id.nonce());
+        hands.0.lock().insert(key.clone(), id);
+        InHand { hands: Arc::clone(hands), key }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.hands.0.lock().remove(&self.key);
+    }
 }
 
 /// URLs of callbacks hold secrets.
@@ -125,6 +162,7 @@ impl Broker {
             attempt: before + 1,
             created_at: delivery.enqueued_at,
             receipt: delivery.receipt,
+            _in_hand: Arc::new(InHand::new(&self.0.callbacks_in_hand, org, id)),
         })
     }
 }

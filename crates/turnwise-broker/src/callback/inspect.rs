@@ -37,7 +37,7 @@ pub struct CallbackAttempt {
 /// Everything about one callback, but for its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackView {
-    /// Its id, once its turn has ended and it was tried.
+    /// Its id, once its turn has ended and it is, or was, tried.
     pub id: Option<MessageId>,
     /// Its org.
     pub org: String,
@@ -220,6 +220,8 @@ impl Broker {
     pub(crate) async fn callback_of(&self, org: &str, turn: MessageId) -> Result<CallbackView, BrokerError> {
         let history = self.history(org, turn.nonce()).await?;
         let id = history.last.as_ref().and_then(|(_, record)| record.callback.parse::<MessageId>().ok());
+        // On its first try it has no history yet.
+        let id = id.or_else(|| self.0.callbacks_in_hand.find(org, turn.nonce()));
         if let Some(id) = id
             && let Some(info) = one(self.0.store.get(&callbacks_queue(org)?, vec![id]).await?)?
         {

@@ -16,6 +16,7 @@ pub use mend::{CallbackRedrive, DropCallback};
 pub use settle::{CallbackAnswer, CallbackOutcome};
 pub use url::{CallbackRules, CallbackTarget};
 
+pub(crate) use claim::Hands;
 pub(crate) use record::{CallbackNote, effect};
 
 use turnwise_core::{Kind, Name, NameError, QueueName, TopicName};

@@ -71,6 +71,8 @@ async fn callbacks_of_a_conversation_come_one_at_a_time_and_in_order() {
     assert_eq!(told, [turns[0], other]);
     let tried = bench.broker.callback(&OrgScope::All, first[0].id).await.unwrap().expect("known");
     assert_eq!(tried.state, CallbackState::Delivering);
+    let of_turn = bench.callback_of(turns[0]).await;
+    assert_eq!((of_turn.state, of_turn.id), (CallbackState::Delivering, Some(first[0].id)));
     bench.fail(&first[0]).await;
     assert_eq!(bench.broker.claim_callbacks(10).await.unwrap().len(), 0, "the retry holds its lane");
     for turn in &turns {

@@ -62,6 +62,16 @@ impl Trouble {
         }
     }
 
+    /// The word it is counted by.
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Trouble::NoAddress => "no_address",
+            Trouble::Private => "address_refused",
+            Trouble::Unreachable => "unreachable",
+            Trouble::Tls | Trouble::NoCertificates => "tls",
+        }
+    }
+
     pub(super) fn is_final(self) -> bool {
         self == Trouble::Private
     }

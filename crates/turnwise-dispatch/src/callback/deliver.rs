@@ -28,24 +28,29 @@ enum Exchange {
     Broken,
 }
 
+/// How a try ended, and the word it is counted by.
+pub(super) type Tried = (CallbackOutcome, &'static str);
+
 /// Tries a callback once.
-pub(super) async fn deliver(context: &Context, callback: &Callback) -> CallbackOutcome {
-    let dead = |reason: String| CallbackOutcome::Dead { status: None, reason };
+pub(super) async fn deliver(context: &Context, callback: &Callback) -> Tried {
+    let dead = |class, reason: String| (CallbackOutcome::Dead { status: None, reason }, class);
     let rules = &context.broker.config().callbacks;
     let target = match rules.check(&callback.url) {
         Ok(target) => target,
-        Err(why) => return dead(format!("url_refused: the URL {why}")),
+        Err(why) => return dead("url_refused", format!("url_refused: the URL {why}")),
     };
     let answer = match context.broker.callback_answer(callback).await {
         Ok(Some(answer)) => answer,
-        Ok(None) => return dead("answer_gone: the turn's end is not kept any longer".to_owned()),
+        Ok(None) => {
+            return dead("answer_gone", "answer_gone: the turn's end is not kept any longer".to_owned());
+        }
         Err(error) => {
             tracing::warn!(callback_id = %callback.id, %error, "a turn's end could not be read for its callback");
-            return CallbackOutcome::Deferred { delay: CALLBACK_RETRY_FIRST };
+            return (CallbackOutcome::Deferred { delay: CALLBACK_RETRY_FIRST }, "other");
         }
     };
     let Some(request) = request(context, callback, &target, body(callback, &answer)) else {
-        return dead("url_refused: the URL cannot be asked for".to_owned());
+        return dead("url_refused", "url_refused: the URL cannot be asked for".to_owned());
     };
     drop(answer);
     let limit = context.config.timeout;
@@ -53,19 +58,25 @@ pub(super) async fn deliver(context: &Context, callback: &Callback) -> CallbackO
         Ok(Exchange::Answered(status, headers)) => {
             verdict(context, callback.attempt, status, &headers, context.broker.now())
         }
-        Ok(Exchange::Trouble(trouble)) if trouble.is_final() => dead(trouble.reason().to_owned()),
-        Ok(Exchange::Trouble(trouble)) => failed(context, callback.attempt, trouble.reason()),
-        Ok(Exchange::Broken) => failed(context, callback.attempt, "the connection broke before an answer"),
+        Ok(Exchange::Trouble(trouble)) if trouble.is_final() => {
+            dead(trouble.class(), trouble.reason().to_owned())
+        }
+        Ok(Exchange::Trouble(trouble)) => {
+            failed(context, callback.attempt, (trouble.class(), trouble.reason()))
+        }
+        Ok(Exchange::Broken) => {
+            failed(context, callback.attempt, ("broken", "the connection broke before an answer"))
+        }
         Err(_) => {
             let reason = format!("the host did not answer within {} s", limit.as_secs_f64());
-            failed(context, callback.attempt, &reason)
+            failed(context, callback.attempt, ("timeout", &reason))
         }
     }
 }
 
-fn failed(context: &Context, attempt: u32, reason: &str) -> CallbackOutcome {
+fn failed(context: &Context, attempt: u32, (class, reason): (&'static str, &str)) -> Tried {
     let delay = retry_delay(attempt, (context.random)());
-    CallbackOutcome::Failed { status: None, reason: reason.to_owned(), delay }
+    (CallbackOutcome::Failed { status: None, reason: reason.to_owned(), delay }, class)
 }
 
 /// What an answer means: 2xx is the end, a 4xx that says "not like this" too, all others may pass.
@@ -75,17 +86,15 @@ fn verdict(
     status: StatusCode,
     headers: &HeaderMap,
     now: Timestamp,
-) -> CallbackOutcome {
+) -> Tried {
     let code = status.as_u16();
     if status.is_success() {
-        return CallbackOutcome::Delivered { status: code };
+        return (CallbackOutcome::Delivered { status: code }, "delivered");
     }
     let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !may_pass.contains(&status) {
-        return CallbackOutcome::Dead {
-            status: Some(code),
-            reason: format!("refused: the host answered {code}"),
-        };
+        let reason = format!("refused: the host answered {code}");
+        return (CallbackOutcome::Dead { status: Some(code), reason }, "refused");
     }
     let reason = if status.is_redirection() {
         format!("the host answered {code}; redirects are not followed")
@@ -95,7 +104,17 @@ fn verdict(
     let asked = headers.get(header::RETRY_AFTER).and_then(|value| delay(value.to_str().ok()?.trim(), now));
     let delay =
         retry_delay(attempt, (context.random)()).max(asked.unwrap_or_default()).min(CALLBACK_RETRY_MAX);
-    CallbackOutcome::Failed { status: Some(code), reason, delay }
+    (CallbackOutcome::Failed { status: Some(code), reason, delay }, class_of(status))
+}
+
+/// The word by which an answer that may pass is counted.
+fn class_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "busy",
+        status if status.is_redirection() => "redirect",
+        status if status.is_server_error() => "status_5xx",
+        _ => "other",
+    }
 }
 
 /// 1 s × 4 with each try, up to 10 minutes, give or take a quarter.

@@ -3,6 +3,7 @@
 
 pub(crate) mod config;
 pub(crate) mod connect;
+mod counts;
 mod deliver;
 mod sign;
 mod slots;
@@ -16,10 +17,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerError, Callback, CallbackOutcome};
+use turnwise_metrics::Source;
 
 use self::config::{CallbackConfig, CallbackConfigError};
 use self::connect::Resolve;
-use self::deliver::deliver;
+use self::counts::{CallbackCounts, Mark};
+use self::deliver::{Tried, deliver};
 use self::slots::{Admission, Slots};
 use crate::limits::{
     CALLBACK_HELD_TIME_MAX, CALLBACK_SLOW_AFTER, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX,
@@ -39,6 +42,7 @@ struct Context {
     tls: Option<Arc<ClientConfig>>,
     /// Tries still running are to be given back.
     abandon: CancellationToken,
+    counts: Arc<CallbackCounts>,
 }
 
 /// Takes callbacks from the broker and posts them.
@@ -62,8 +66,14 @@ impl CallbackWorker {
                 None
             }
         };
-        let abandon = CancellationToken::new();
-        Ok(CallbackWorker { context: Context { broker, config, resolver, random, tls, abandon } })
+        let (abandon, counts) = (CancellationToken::new(), Arc::default());
+        Ok(CallbackWorker { context: Context { broker, config, resolver, random, tls, abandon, counts } })
+    }
+
+    /// What it counts, for a scraper.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.context.counts) as Arc<dyn Source>
     }
 
     /// Works until `shutdown`; tries in progress get the grace period, then they are given back.
@@ -172,7 +182,7 @@ impl Desk {
     fn send_back(&mut self, callback: Callback, delay: Duration) {
         let context = Arc::clone(&self.context);
         self.errands.spawn(async move {
-            settle(&context, &callback, CallbackOutcome::Deferred { delay }).await;
+            settle(&context, &callback, (CallbackOutcome::Deferred { delay }, "deferred")).await;
         });
     }
 
@@ -209,7 +219,7 @@ impl Desk {
         for (_, _, callback) in std::mem::take(&mut self.held) {
             let context = Arc::clone(&self.context);
             self.errands.spawn(async move {
-                settle(&context, &callback, CallbackOutcome::Released).await;
+                settle(&context, &callback, (CallbackOutcome::Released, "given_back")).await;
             });
         }
         let (tries, errands) = (&mut self.tries, &mut self.errands);
@@ -252,24 +262,31 @@ async fn rest(context: &Context, pause: Option<Duration>) {
 /// Sees one try to its end; whether the host was quick.
 async fn attend(context: &Context, callback: Callback) -> bool {
     let started = Instant::now();
-    let outcome = tokio::select! {
+    let begun = context.counts.begun();
+    let (outcome, class) = tokio::select! {
         biased;
-        outcome = deliver(context, &callback) => outcome,
-        () = context.abandon.cancelled() => CallbackOutcome::Released,
+        tried = deliver(context, &callback) => tried,
+        () = context.abandon.cancelled() => (CallbackOutcome::Released, "given_back"),
     };
-    let quickly = started.elapsed() < CALLBACK_SLOW_AFTER;
+    drop(begun);
+    let took = started.elapsed();
+    context.counts.tried(took);
     report(&callback, &outcome);
-    settle(context, &callback, outcome).await;
-    quickly
+    settle(context, &callback, (outcome, class)).await;
+    took < CALLBACK_SLOW_AFTER
 }
 
-async fn settle(context: &Context, callback: &Callback, outcome: CallbackOutcome) {
+async fn settle(context: &Context, callback: &Callback, (outcome, class): Tried) {
+    let last = callback.attempt >= context.broker.config().callbacks.attempts_max;
+    let mark = Mark::of(&outcome, class, last);
     match context.broker.settle_callback(callback, outcome).await {
-        Ok(()) => {}
+        Ok(()) => context.counts.settled(mark, context.broker.now().since(callback.created_at)),
         Err(BrokerError::LeaseLost) => {
+            context.counts.lost();
             tracing::warn!(callback_id = %callback.id, "lost the lease on a callback; it will be tried again");
         }
         Err(error) => {
+            context.counts.not_stored();
             tracing::warn!(callback_id = %callback.id, %error, "the end of a try was not stored; it will be repeated");
         }
     }

@@ -291,6 +291,9 @@ pub(crate) fn turn_step(step: StepKind) -> TurnStep {
         StepKind::Ended(TurnState::Completed) => TurnStep::Completed,
         StepKind::Ended(TurnState::Cancelled) => TurnStep::Cancelled,
         StepKind::Ended(TurnState::Failed | TurnState::Queued | TurnState::Processing) => TurnStep::Failed,
+        StepKind::CallbackQueued => TurnStep::CallbackQueued,
+        StepKind::CallbackDelivered => TurnStep::CallbackDelivered,
+        StepKind::CallbackDead => TurnStep::CallbackDead,
     }
 }
 

@@ -2,16 +2,20 @@
 //! outside becomes a label.
 
 use crate::page::Page;
-use crate::support::{Running, accepted, read, serve};
+use crate::support::{PATIENCE, Running, accepted, read, serve, submit_for};
 use http::Method;
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
-use turnwise_mock::{Conn, FakeAgent};
+use turnwise_mock::{Answering, CallbackReceiver, Conn, FakeAgent};
 
 /// Requests with ids of their own.
 const IDS: usize = 10_000;
 /// Clients that send them.
 const CLIENTS: usize = 8;
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 async fn page(url: &str) -> Page {
     let answer = Conn::new(url).get("/metrics").await.unwrap();
@@ -23,7 +27,9 @@ async fn page(url: &str) -> Page {
 
 async fn with_agent(folder: &std::path::Path) -> (Running, FakeAgent) {
     let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), Default::default()).await.unwrap();
-    (serve(folder, 0, Some(&agent.base_url()), &[]).await, agent)
+    let env =
+        [("TURNWISE_CALLBACKS_SECRET", SECRET), ("TURNWISE_CALLBACKS_ALLOW_PRIVATE_HOSTS", "127.0.0.1")];
+    (serve(folder, 0, Some(&agent.base_url()), &env).await, agent)
 }
 
 #[tokio::test]
@@ -51,6 +57,74 @@ async fn metrics_name_exactly_what_the_list_says_and_count_a_turn() {
     assert!(page.value("turnwise_store_commit_seconds_count", &[]) >= Some(2.0));
     assert!(page.value("process_resident_memory_bytes", &[]) > Some(1e6));
     assert!(page.value("turnwise_stream_events_total", &[]) >= Some(3.0));
+}
+
+/// One callback is taken when it comes again, the other is refused.
+#[tokio::test]
+async fn callbacks_are_counted_by_what_became_of_them_and_stand_in_the_timeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _agent) = with_agent(folder.path()).await;
+    let answering: Answering = Arc::new(|before, one| match one.user_id.as_str() {
+        "bob" => http::StatusCode::GONE,
+        _ if before.iter().any(|it| it.message_id == one.message_id) => http::StatusCode::OK,
+        _ => http::StatusCode::INTERNAL_SERVER_ERROR,
+    });
+    let address = ([127, 0, 0, 1], 0).into();
+    let receiver = CallbackReceiver::start(address, Some(SECRET), answering).await.unwrap();
+    let mut conn = Conn::new(server.url());
+    let hook = receiver.url("/");
+    let mut steps = Vec::new();
+    for user in ["alice", "bob"] {
+        let (_, told) = submit_for(&mut conn, user, "hello", None, Some(&hook)).await.unwrap();
+        let path = format!("/api/v1/message/{}", told["message_id"].as_str().unwrap());
+        let wait = async {
+            loop {
+                let turn: Value = conn.get(&path).await.unwrap().json().unwrap();
+                let callback = turn["callback"]["status"].as_str().unwrap().to_owned();
+                if callback == "delivered" || callback == "dead" {
+                    return turn;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let turn = tokio::time::timeout(PATIENCE, wait).await.expect("the callback is over");
+        let timeline = turn["timeline"].as_array().unwrap().clone();
+        let times: Vec<&str> = timeline.iter().map(|step| step["at"].as_str().unwrap()).collect();
+        assert!(times.is_sorted(), "{turn}");
+        let last = timeline.iter().rev().take(3).rev();
+        steps.extend(last.map(|step| (step["step"].as_str().unwrap().to_owned(), step["attempt"].clone())));
+    }
+    let step = |name: &str, attempt: Value| (name.to_owned(), attempt);
+    let end = || [step("completed", Value::Null), step("callback_queued", Value::Null)];
+    let [first, second] = [end(), end()];
+    let delivered = step("callback_delivered", 2.into());
+    let dead = step("callback_dead", 1.into());
+    let expected: Vec<_> = first.into_iter().chain([delivered]).chain(second).chain([dead]).collect();
+    assert_eq!(steps, expected);
+    let wait = async {
+        // What is held is counted once a second.
+        loop {
+            let page = page(server.url()).await;
+            if page.value("turnwise_callbacks", &[("stage", "dead")]) == Some(1.0) {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let page = tokio::time::timeout(PATIENCE, wait).await.expect("the dead one is counted");
+    let is = |name: &str, labels: &[(&str, &str)], expected: f64| {
+        assert_eq!(page.value(name, labels), Some(expected), "{name} {labels:?}");
+    };
+    is("turnwise_callback_tries_total", &[("outcome", "delivered")], 1.0);
+    is("turnwise_callback_tries_total", &[("outcome", "again")], 1.0);
+    is("turnwise_callback_tries_total", &[("outcome", "dead")], 1.0);
+    is("turnwise_callbacks_again_total", &[("reason", "status_5xx")], 1.0);
+    is("turnwise_callbacks_given_up_total", &[("reason", "refused")], 1.0);
+    is("turnwise_callbacks", &[("stage", "waiting")], 0.0);
+    is("turnwise_callbacks_in_flight", &[], 0.0);
+    is("turnwise_oldest_waiting_callback_seconds", &[], 0.0);
+    is("turnwise_callback_try_seconds_count", &[], 3.0);
+    is("turnwise_callback_delivery_seconds_count", &[], 1.0);
 }
 
 /// Ids as they come from outside, in every place that takes one.
