@@ -3,8 +3,10 @@
 //! corpus; `cargo xtask fuzz` lets libFuzzer look for more.
 
 mod agent;
+mod callback;
 mod config;
 mod disk;
+mod head;
 mod submission;
 mod values;
 
@@ -12,11 +14,13 @@ mod values;
 pub type Target = fn(&[u8]);
 
 /// What can be fuzzed: the name, which is also the corpus's folder, and the function.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("agent_stream", agent::stream),
     ("agent_answer", agent::answer),
     ("submission", submission::submission),
     ("values", values::values),
+    ("request_head", head::request_head),
+    ("callback", callback::callback),
     ("config", config::config),
     ("store_record", disk::store_record),
     ("turn_record", disk::turn_record),

@@ -3,6 +3,8 @@
 
 use crate::record::{parse_busy, parse_terminal};
 
+pub use crate::callback::fuzzing::{history_again, message_again};
+
 /// The last event of a turn.
 #[must_use]
 pub fn terminal_again(data: &[u8]) -> Option<Vec<u8>> {

@@ -17,6 +17,7 @@ pub use settle::{CallbackAnswer, CallbackOutcome};
 pub use url::{CallbackRules, CallbackTarget};
 
 pub(crate) use claim::Hands;
+pub(crate) use record::fuzzing;
 pub(crate) use record::{CallbackNote, effect};
 
 use turnwise_core::{Kind, Name, NameError, QueueName, TopicName};

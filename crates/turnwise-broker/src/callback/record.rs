@@ -192,6 +192,23 @@ impl History {
     }
 }
 
+/// The readers of these records, for the fuzz targets alone.
+pub(crate) mod fuzzing {
+    use super::{CallbackRecord, HistoryRecord};
+
+    /// What happened to a callback.
+    #[must_use]
+    pub fn history_again(data: &[u8]) -> Option<Vec<u8>> {
+        serde_json::to_vec(&serde_json::from_slice::<HistoryRecord>(data).ok()?).ok()
+    }
+
+    /// A callback.
+    #[must_use]
+    pub fn message_again(data: &[u8]) -> Option<Vec<u8>> {
+        serde_json::to_vec(&serde_json::from_slice::<CallbackRecord>(data).ok()?).ok()
+    }
+}
+
 fn json(record: &impl Serialize) -> Bytes {
     Bytes::from(serde_json::to_vec(record).expect("plain structs with string keys always serialise"))
 }
