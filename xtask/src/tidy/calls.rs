@@ -60,6 +60,7 @@ const ALLOWED: [Allowed; 22] = [
     allowed("Instant::now", "crates/turnwise/src/cli/bench/backlog.rs", "measures what a client sees"),
     allowed("Instant::now", "crates/turnwise/src/cli/bench/fill.rs", "measures the machine"),
     allowed("Instant::now", "crates/turnwise/src/cli/bench/fairness.rs", "ends a measurement"),
+    allowed("Instant::now", "crates/turnwise/src/cli/bench/outage.rs", "ends a measurement"),
     allowed("Instant::now", "crates/turnwise/src/cli/bench/soak.rs", "ends a measurement"),
     allowed("Instant::now", "xtask/src/fuzz.rs", "says how long a build took"),
     allowed("Instant::now", "crates/turnwise/src/cli/bench/load.rs", "measures what a client sees"),

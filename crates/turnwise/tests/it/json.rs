@@ -21,6 +21,7 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "dead show" => &[UNKNOWN, "--url", url],
         "dead drop" => &[UNKNOWN, "--yes", "--url", url],
         "bench fairness" => &["--seconds", "1", "--readers", "10"],
+        "bench outage" => &["--seconds", "1", "--readers", "10"],
         "bench soak" => &["--minutes", "0.05"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
         "agent mock" => &["--listen", "127.0.0.1:0"],

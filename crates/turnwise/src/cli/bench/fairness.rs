@@ -30,7 +30,8 @@ const FLOOD_CLIENTS: usize = 64;
 /// Users of the organisation that is measured, and how often each asks.
 const USERS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(200);
-/// Events of the answer that nobody reads, and what a reader's socket holds of it.
+/// Readers that stop, at most; events of the answer that nobody reads, and what a reader's socket holds of it.
+pub(super) const UNREAD_READERS_MAX: i64 = 9_000;
 const UNREAD_EVENTS: u32 = 4_000;
 const UNREAD_SOCKET_BYTES: u32 = 4_096;
 
@@ -44,7 +45,7 @@ pub(crate) struct FairnessArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Readers that stop reading
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=9000))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=UNREAD_READERS_MAX))]
     readers: u16,
 }
 
@@ -118,14 +119,14 @@ fn flood_period() -> Duration {
 }
 
 /// A few users ask now and then and wait for their answers.
-async fn measured(url: &str, seconds: Duration, name: &str) -> Result<Measured, Failure> {
+pub(super) async fn measured(url: &str, seconds: Duration, name: &str) -> Result<Measured, Failure> {
     // Connections and conversations are warm.
     paced(Kind::Sync, url, name, USERS, PERIOD, Instant::now() + 3 * PERIOD).await?;
     paced(Kind::Sync, url, name, USERS, PERIOD, Instant::now() + seconds).await
 }
 
 /// Streams of one long answer whose readers took its beginning and no more.
-async fn stopped_readers(url: &str, count: usize) -> Result<Vec<TcpStream>, Failure> {
+pub(super) async fn stopped_readers(url: &str, count: usize) -> Result<Vec<TcpStream>, Failure> {
     let mut conn = Conn::new(url);
     let message = format!("unread [[events={UNREAD_EVENTS}]]");
     let body = json!({"user_id": "unread", "org_id": "unread", "client_id": "bench", "message": message});

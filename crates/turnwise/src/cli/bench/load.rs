@@ -101,9 +101,19 @@ pub(crate) async fn paced(
     period: Duration,
     until: Instant,
 ) -> Result<Measured, Failure> {
+    paced_by(|client| Worker::of(kind, url, name, client), clients, period, until).await
+}
+
+/// The same with clients of any kind.
+pub(crate) async fn paced_by(
+    worker: impl Fn(usize) -> Worker,
+    clients: usize,
+    period: Duration,
+    until: Instant,
+) -> Result<Measured, Failure> {
     let mut loops = JoinSet::new();
     for client in 0..clients {
-        let worker = Worker::of(kind, url, name, client);
+        let worker = worker(client);
         let begin = Instant::now() + period.mul_f64(client as f64 / clients.max(1) as f64);
         loops.spawn(async move {
             tokio::time::sleep_until(begin.into()).await;
@@ -131,6 +141,7 @@ pub(crate) struct Worker {
     conn: Conn,
     name: String,
     org: &'static str,
+    hook: Option<String>,
     rotates: bool,
     text: String,
     sent: u64,
@@ -138,12 +149,18 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(kind: Kind, url: &str, name: String) -> Worker {
-        Worker { kind, conn: Conn::new(url), name, org: "bench", rotates: false, text: text(), sent: 0 }
+        let conn = Conn::new(url);
+        Worker { kind, conn, name, org: "bench", hook: None, rotates: false, text: text(), sent: 0 }
     }
 
     /// The same in another organisation.
     pub(crate) fn in_org(self, org: &'static str) -> Worker {
         Worker { org, ..self }
+    }
+
+    /// The same, the end of each turn to be posted there.
+    pub(crate) fn with_hook(self, url: &str) -> Worker {
+        Worker { hook: Some(url.to_owned()), ..self }
     }
 
     /// The same with a new conversation now and then.
@@ -226,8 +243,9 @@ impl Worker {
             ),
             Kind::Sync | Kind::Async => (
                 "/api/v1/message",
-                json!({"client_id": "bench", "user_id": user, "org_id": self.org, "message": self.text})
-                    .to_string(),
+                json!({"client_id": "bench", "user_id": user, "org_id": self.org, "message": self.text,
+                       "callback_url": self.hook})
+                .to_string(),
             ),
         }
     }

@@ -9,6 +9,7 @@ mod fairness;
 mod fill;
 mod load;
 mod noting;
+mod outage;
 mod soak;
 mod stamp;
 mod streams;
@@ -56,6 +57,8 @@ pub(crate) enum BenchCommand {
     Streams(streams::StreamsArgs),
     /// One organisation's answers beside a flood of another, and beside readers that stop reading
     Fairness(fairness::FairnessArgs),
+    /// What others feel of an outage: callback hosts down or slow, readers that stop, the agent down
+    Outage(outage::OutageArgs),
     /// Minutes at full rate: memory, open files and disk must not grow
     Soak(soak::SoakArgs),
 }
@@ -82,6 +85,9 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
         }
         BenchCommand::Fairness(arguments) => {
             runtime.block_on(super::until_stopped(fairness::fairness(context, arguments)))
+        }
+        BenchCommand::Outage(arguments) => {
+            runtime.block_on(super::until_stopped(outage::outage(context, arguments)))
         }
         BenchCommand::Soak(arguments) => {
             runtime.block_on(super::until_stopped(soak::soak(context, arguments)))
