@@ -2,6 +2,7 @@
 //! operation becomes one closure that the engine runs beside its data.
 
 use crate::hub::Hub;
+use crate::own;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use std::future::Future;
@@ -73,9 +74,18 @@ fn effects_bytes(effects: &[Effect]) -> u64 {
     effects.iter().map(each).sum()
 }
 
+/// How many of each thing are in memory.
+pub(crate) async fn sizes(engine: &impl Engine) -> Result<Vec<(&'static str, usize)>> {
+    let all = |machine: &mut Machine, _, bodies: &dyn Bodies| {
+        Ok(machine.sizes().into_iter().chain(bodies.sizes()).collect())
+    };
+    engine.call(READ, all).await
+}
+
 #[async_trait]
 impl<E: Engine> QueueStore for Front<E> {
-    async fn enqueue(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
+    async fn enqueue(&self, mut batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
+        batch.iter_mut().for_each(own::message);
         let bytes = if batch.is_empty() { ROOM_ASKED_BYTES } else { batch.iter().map(message_bytes).sum() };
         let cost = Cost { class: Class::Grow, bytes };
         self.engine.call(cost, move |machine, now, bodies| machine.enqueue(now, batch, bodies)).await
@@ -94,7 +104,8 @@ impl<E: Engine> QueueStore for Front<E> {
         self.engine.call(change(0), operation).await
     }
 
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
+    async fn settle(&self, mut batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
+        batch.iter_mut().for_each(|settlement| own::effects(&mut settlement.effects));
         let bytes = batch.iter().map(|settlement| effects_bytes(&settlement.effects)).sum();
         self.engine.call(change(bytes), move |machine, now, bodies| machine.settle(now, batch, bodies)).await
     }
@@ -102,8 +113,9 @@ impl<E: Engine> QueueStore for Front<E> {
     async fn remove(
         &self,
         queue: &QueueName,
-        unleased: Vec<(MessageId, Vec<Effect>)>,
+        mut unleased: Vec<(MessageId, Vec<Effect>)>,
     ) -> Result<Vec<ItemResult<Removed>>> {
+        unleased.iter_mut().for_each(|(_, effects)| own::effects(effects));
         let queue = queue.clone();
         let bytes = unleased.iter().map(|(_, effects)| effects_bytes(effects)).sum();
         let operation = move |machine: &mut Machine, now, bodies: &dyn Bodies| {
@@ -172,7 +184,8 @@ impl<E: Engine> QueueStore for Front<E> {
 
 #[async_trait]
 impl<E: Engine> TopicStore for Front<E> {
-    async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
+    async fn append(&self, mut batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
+        batch.iter_mut().for_each(own::event);
         let bytes = batch.iter().map(|event| event.data.len() as u64).sum();
         let cost = Cost { class: Class::Grow, bytes };
         self.engine.call(cost, move |machine, now, bodies| machine.append(now, batch, bodies)).await

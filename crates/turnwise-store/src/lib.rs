@@ -8,6 +8,7 @@ mod hub;
 pub mod memory;
 pub mod mutants;
 pub mod open;
+mod own;
 
 pub use clock::{Clock, system_clock};
 pub use front::Front;

@@ -2,7 +2,7 @@
 //! bodies in a map. Same rules as `embedded`, nothing on disk.
 
 use crate::clock::Clock;
-use crate::front::{Cost, Engine, Front};
+use crate::front::{self, Cost, Engine, Front};
 use crate::hub::Hub;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -45,6 +45,15 @@ impl MemoryStore {
         let hub = Arc::new(Hub::default());
         let alarm = start_alarm(Arc::downgrade(&state), Arc::clone(&hub), Arc::clone(&clock));
         Arc::new(Front { engine: Memory { state, hub, clock, epoch, alarm } })
+    }
+
+    /// How many of each thing are in memory, for tests of what is left behind.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    #[doc(hidden)]
+    pub async fn sizes(&self) -> Result<Vec<(&'static str, usize)>> {
+        front::sizes(&self.engine).await
     }
 }
 
@@ -165,5 +174,14 @@ impl Bodies for MemoryBodies {
     fn dedup(&self, row: u64) -> Result<Arc<StoredDedup>> {
         let missing = || StoreError::Corrupt(format!("dedup record {row} is missing"));
         self.dedups.get(&row).cloned().ok_or_else(missing)
+    }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let MemoryBodies { messages, events, dedups } = self;
+        vec![
+            ("bodies of messages", messages.len()),
+            ("bodies of chunks", events.len()),
+            ("bodies of keys", dedups.len()),
+        ]
     }
 }

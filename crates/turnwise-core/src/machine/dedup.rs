@@ -47,6 +47,12 @@ impl Dedups {
             until: all.into_iter().map(|(until, row, hash)| ((until, row), hash)).collect(),
         }
     }
+
+    /// How many of each index.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let Dedups { by_hash, until } = self;
+        (by_hash.len(), until.len())
+    }
 }
 
 impl Machine {

@@ -287,6 +287,11 @@ impl Queue {
         self.scheduled.get(key)?.first().copied()
     }
 
+    /// Keys with messages that wait for their time.
+    pub(super) fn scheduled_lanes(&self) -> usize {
+        self.scheduled.len()
+    }
+
     /// Leaves its lane and the claimable heads.
     pub(super) fn leave(&mut self, entry: &Entry) {
         self.claimable.remove(&entry.rank());

@@ -12,6 +12,7 @@ mod load;
 pub mod mutants;
 mod rows;
 mod settle;
+mod sizes;
 mod tick;
 mod topics;
 

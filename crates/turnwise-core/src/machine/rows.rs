@@ -263,6 +263,11 @@ pub trait Bodies {
     /// # Errors
     /// `Corrupt` when it is not there or damaged.
     fn dedup(&self, row: u64) -> Result<Arc<StoredDedup>>;
+    /// How many of each thing are in memory, for tests of what is left behind.
+    #[doc(hidden)]
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        Vec::new()
+    }
 }
 
 /// Who may have something new.

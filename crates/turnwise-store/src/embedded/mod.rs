@@ -21,7 +21,7 @@ mod work;
 pub use config::{Durability, EmbeddedConfig, FatalHook};
 
 use crate::clock::{Clock, Moment};
-use crate::front::{Class, Cost, Engine, Front};
+use crate::front::{self, Class, Cost, Engine, Front};
 use crate::hub::Hub;
 use config::{OPERATION_UNITS, OPERATIONS_WAITING_MAX, UNIT_BYTES, WAITING_UNITS_MAX};
 use log::{CommitFailed, DurableLog, Place, RedbLog, RedbSettings, Sync};
@@ -101,6 +101,15 @@ impl EmbeddedStore {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.engine.stats.live_bytes()
+    }
+
+    /// How many of each thing are in memory, for tests of what is left behind.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    #[doc(hidden)]
+    pub async fn sizes(&self) -> Result<Vec<(&'static str, usize)>> {
+        front::sizes(&self.engine).await
     }
 }
 

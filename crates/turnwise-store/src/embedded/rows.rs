@@ -159,6 +159,13 @@ impl Bodies for Rows {
             other => Err(misplaced(row, &other)),
         }
     }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let Cache { rows, bytes, bytes_max: _ } = &self.cache;
+        // The store's own row is rewritten for ever.
+        let pending = self.pending.keys().filter(|(table, _)| *table != Table::Meta).count();
+        vec![("rows to be written", pending), ("cached bodies", rows.len()), ("bytes of those", *bytes)]
+    }
 }
 
 fn misplaced(key: u64, row: &Row) -> StoreError {
