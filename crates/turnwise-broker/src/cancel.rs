@@ -109,7 +109,7 @@ impl Broker {
             after: None,
             code: None,
         });
-        let counted = inner.local.ended(info.id, || end);
+        let counted = inner.local.ended(info.id, end);
         if let Some(key) = info.key.clone() {
             inner.counters.ended(org, key, counted);
         }

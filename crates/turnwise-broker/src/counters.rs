@@ -4,9 +4,10 @@
 use crate::conversation::Conversation;
 use crate::limits::{CONVERSATIONS_LISTED_MAX, GROUPS_MAX};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use turnwise_core::OrderingKey;
+use turnwise_core::{OrderingKey, Timestamp};
 
 /// A conversation over all orgs.
 pub(crate) type Lane = (String, OrderingKey);
@@ -14,7 +15,9 @@ pub(crate) type Lane = (String, OrderingKey);
 #[derive(Default)]
 pub(crate) struct Lanes {
     /// Conversations that hold turns, each with how many of them were counted.
-    pub(crate) active: HashMap<Lane, u32>,
+    pub(crate) active: BTreeMap<Lane, u32>,
+    /// The active one looked at last without a reason.
+    looked_at: Option<Lane>,
     /// Active ones in which a turn has ended: to be looked up.
     pub(crate) maybe_idle: HashSet<Lane>,
     /// Those that were there before this node started are counted too.
@@ -41,6 +44,18 @@ impl Default for Counters {
             lanes: Mutex::default(),
             ended_kept: AtomicU64::new(0),
         }
+    }
+}
+
+impl Lanes {
+    /// The next few active conversations, round and round. A turn that the store ended by itself, because its
+    /// time was over, marks nothing.
+    pub(crate) fn next_few(&mut self, count: usize) -> Vec<Lane> {
+        let start = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let few: Vec<Lane> =
+            self.active.range((start, Bound::Unbounded)).take(count).map(|(lane, _)| lane.clone()).collect();
+        self.looked_at = few.last().filter(|_| few.len() == count).cloned();
+        few
     }
 }
 
@@ -101,28 +116,51 @@ pub(crate) struct Groups(Mutex<GroupState>);
 
 #[derive(Default)]
 struct GroupState {
-    by_user: HashMap<(String, String), BTreeSet<GroupName>>,
-    order: VecDeque<(String, String, GroupName)>,
+    /// The groups of each, with the time of the newest turn.
+    by_user: HashMap<Owner, BTreeMap<GroupName, Timestamp>>,
+    /// Each of them, by the time at which it was last looked at.
+    order: VecDeque<(Timestamp, Owner, GroupName)>,
 }
 
+/// A user of an org.
+type Owner = (String, String);
 type GroupName = (String, Option<String>);
 
 impl Groups {
-    pub(crate) fn note(&self, org: &str, user: &str, conversation: &Conversation) {
+    pub(crate) fn note(&self, now: Timestamp, org: &str, user: &str, conversation: &Conversation) {
         let Conversation::Group { chat, thread } = conversation else {
             return;
         };
         let mut state = self.0.lock();
         let name = (chat.clone(), thread.clone());
         let owner = (org.to_owned(), user.to_owned());
-        if state.by_user.entry(owner.clone()).or_default().insert(name.clone()) {
-            state.order.push_back((owner.0, owner.1, name));
+        if state.by_user.entry(owner.clone()).or_default().insert(name.clone(), now).is_none() {
+            state.order.push_back((now, owner, name));
         }
         while state.order.len() > GROUPS_MAX {
-            if let Some((org, user, name)) = state.order.pop_front() {
-                state.remove((org, user), &name);
+            if let Some((_, owner, name)) = state.order.pop_front() {
+                state.remove(owner, &name);
             }
         }
+    }
+
+    /// Forgets those without a turn since then.
+    pub(crate) fn forget_before(&self, then: Timestamp) {
+        let mut state = self.0.lock();
+        while state.order.front().is_some_and(|(at, ..)| *at < then)
+            && let Some((_, owner, name)) = state.order.pop_front()
+        {
+            match state.by_user.get(&owner).and_then(|names| names.get(&name)).copied() {
+                Some(newest) if newest >= then => state.order.push_back((newest, owner, name)),
+                Some(_) | None => state.remove(owner, &name),
+            }
+        }
+    }
+
+    /// How many are remembered, in each way.
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 2] {
+        let GroupState { by_user, order } = &*self.0.lock();
+        [("users with groups", by_user.len()), ("groups in order", order.len())]
     }
 
     pub(crate) fn of(&self, org: &str, user: &str) -> Vec<Conversation> {
@@ -130,7 +168,7 @@ impl Groups {
         let names = state.by_user.get(&(org.to_owned(), user.to_owned()));
         let conversation =
             |(chat, thread): &GroupName| Conversation::Group { chat: chat.clone(), thread: thread.clone() };
-        names.into_iter().flatten().take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
+        names.into_iter().flat_map(BTreeMap::keys).take(CONVERSATIONS_LISTED_MAX).map(conversation).collect()
     }
 
     pub(crate) fn forget(&self, org: &str, user: &str, conversation: &Conversation) {

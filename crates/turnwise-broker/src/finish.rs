@@ -307,7 +307,7 @@ impl Broker {
                 code: end.error.as_ref().map(|error| error.code.clone()),
                 ..turn.news(StepKind::Ended(end.state), end.finished_at)
             });
-            let counted = inner.local.ended(turn.id, || end);
+            let counted = inner.local.ended(turn.id, end);
             inner.counters.one_more_ended();
             if let Some(key) = &turn.key {
                 inner.counters.ended(&turn.org, key.clone(), counted);

@@ -23,6 +23,7 @@ mod orgs;
 mod record;
 mod recount;
 mod redrive;
+mod sizes;
 mod status;
 mod submit;
 mod sweeper;

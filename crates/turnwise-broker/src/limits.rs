@@ -56,6 +56,8 @@ pub(crate) const CALLBACKS_PAGE: usize = 100;
 pub(crate) const CANCEL_TRIES_MAX: u32 = 8;
 /// Group conversations remembered per node for `GET /queue`.
 pub(crate) const GROUPS_MAX: usize = 100_000;
+/// Active conversations looked up in each round of the sweeper, whether they are still so.
+pub(crate) const LANES_LOOKED_AT: usize = 100;
 /// Conversations listed in one queue view.
 pub(crate) const CONVERSATIONS_LISTED_MAX: usize = 1_000;
 /// Things one sweep of the store may notice.

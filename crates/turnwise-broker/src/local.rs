@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::broadcast;
-use turnwise_core::{Epoch, Event, MessageId, OrderingKey};
+use turnwise_core::{Epoch, Event, MessageId, OrderingKey, Timestamp};
 
 /// News of one turn.
 #[derive(Clone, Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Fresh {
     pub(crate) org: String,
     pub(crate) user: String,
     pub(crate) key: OrderingKey,
+    pub(crate) accepted_at: Timestamp,
 }
 
 #[derive(Clone)]
@@ -64,13 +65,30 @@ impl Local {
         if state.over.remove(&id).is_some() {
             return false;
         }
-        state.fresh.insert(id, Arc::new(fresh));
+        state.fresh.insert(fresh.accepted_at, id, Arc::new(fresh));
         true
     }
 
     /// What is known of a turn that was accepted here and is surely not long over.
     pub(crate) fn fresh(&self, id: MessageId) -> Option<Arc<Fresh>> {
         self.0.lock().fresh.get(&id).cloned()
+    }
+
+    /// Forgets what was noted before then: turns that ended by time alone, above all.
+    pub(crate) fn forget_before(&self, then: Timestamp) {
+        let mut state = self.0.lock();
+        state.fresh.forget_before(then);
+        state.over.forget_before(then);
+    }
+
+    /// How many turns are listened to, and remembered in either way.
+    pub(crate) fn sizes(&self) -> [(&'static str, usize); 3] {
+        let State { listeners, fresh, over } = &*self.0.lock();
+        [
+            ("turns listened to", listeners.len()),
+            ("fresh turns", fresh.items.len()),
+            ("turns over", over.items.len()),
+        ]
     }
 
     pub(crate) fn leased(&self, id: MessageId) {
@@ -93,14 +111,14 @@ impl Local {
     }
 
     /// Tells those who listen; whether the turn was known as accepted here.
-    pub(crate) fn ended(&self, id: MessageId, end: impl FnOnce() -> TurnEnd) -> bool {
+    pub(crate) fn ended(&self, id: MessageId, end: TurnEnd) -> bool {
         let mut state = self.0.lock();
         let accepted_here = state.fresh.remove(&id).is_some();
         if !accepted_here {
-            state.over.insert(id, ());
+            state.over.insert(end.finished_at, id, ());
         }
         if let Some(listeners) = state.listeners.get(&id) {
-            let _nobody_left = listeners.send(Signal::Ended(Arc::new(end())));
+            let _nobody_left = listeners.send(Signal::Ended(Arc::new(end)));
         }
         accepted_here
     }
@@ -152,7 +170,7 @@ impl Drop for Listener {
 /// Keeps the latest so many turns.
 struct Bounded<T> {
     items: HashMap<MessageId, T>,
-    order: VecDeque<MessageId>,
+    order: VecDeque<(Timestamp, MessageId)>,
     max: usize,
 }
 
@@ -161,14 +179,24 @@ impl<T> Bounded<T> {
         Bounded { items: HashMap::new(), order: VecDeque::new(), max }
     }
 
-    fn insert(&mut self, id: MessageId, item: T) {
+    fn insert(&mut self, at: Timestamp, id: MessageId, item: T) {
         if self.items.insert(id, item).is_none() {
-            self.order.push_back(id);
+            self.order.push_back((at, id));
         }
         while self.order.len() > self.max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.items.remove(&oldest);
-            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, oldest)) = self.order.pop_front() {
+            self.items.remove(&oldest);
+        }
+    }
+
+    fn forget_before(&mut self, then: Timestamp) {
+        while self.order.front().is_some_and(|(at, _)| *at < then) {
+            self.forget_oldest();
         }
     }
 
@@ -186,10 +214,14 @@ mod tests {
     use super::*;
     use crate::turn::TurnState;
     use bytes::Bytes;
-    use turnwise_core::Timestamp;
 
     fn fresh() -> Fresh {
-        Fresh { org: "acme".into(), user: "ann".into(), key: OrderingKey(Bytes::from_static(b"k")) }
+        Fresh {
+            org: "acme".into(),
+            user: "ann".into(),
+            key: OrderingKey(Bytes::from_static(b"k")),
+            accepted_at: Timestamp(0),
+        }
     }
 
     fn end() -> TurnEnd {
@@ -200,12 +232,12 @@ mod tests {
     fn a_turn_that_ended_before_it_was_known_as_accepted_is_not_fresh() {
         let local = Local::default();
         let (early, late) = (MessageId::new(1, 1), MessageId::new(2, 2));
-        local.ended(early, end);
+        local.ended(early, end());
         local.accepted(early, fresh());
         local.accepted(late, fresh());
         assert!(!local.listen(early).1);
         assert!(local.listen(late).1);
-        local.ended(late, end);
+        local.ended(late, end());
         assert!(!local.listen(late).1);
     }
 
@@ -225,10 +257,14 @@ mod tests {
     fn only_so_many_turns_are_remembered() {
         let mut kept = Bounded::new(2);
         for n in 1..=3 {
-            kept.insert(MessageId::new(n, 0), n);
+            kept.insert(Timestamp(n as i64), MessageId::new(n, 0), n);
         }
         assert_eq!(kept.get(&MessageId::new(1, 0)), None);
         assert_eq!(kept.remove(&MessageId::new(3, 0)), Some(3));
         assert_eq!(kept.get(&MessageId::new(2, 0)), Some(&2));
+        kept.forget_before(Timestamp(2));
+        assert_eq!(kept.get(&MessageId::new(2, 0)), Some(&2));
+        kept.forget_before(Timestamp(3));
+        assert!(kept.items.is_empty());
     }
 }

@@ -222,10 +222,10 @@ impl Broker {
             code: None,
         });
         inner.counters.accepted(&submission.org, key.clone());
-        if !inner.local.accepted(id, Fresh { org, user, key: key.clone() }) {
+        if !inner.local.accepted(id, Fresh { org, user, key: key.clone(), accepted_at }) {
             inner.counters.ended(&submission.org, key, true);
         }
-        inner.groups.note(&submission.org, &submission.user, &submission.conversation);
+        inner.groups.note(accepted_at, &submission.org, &submission.user, &submission.conversation);
         if !in_flight {
             inner.ring.mark(&submission.org);
         }

@@ -5,7 +5,8 @@ use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::callback::{self, callbacks_queue};
 use crate::counters::Lane;
 use crate::limits::{
-    DEAD_PAGE, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT, SWEEPS_IN_A_ROW_MAX, TOPICS_PAGE,
+    DEAD_PAGE, LANES_LOOKED_AT, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT, SWEEPS_IN_A_ROW_MAX,
+    TOPICS_PAGE,
 };
 use crate::orgs::OrgScope;
 use crate::recount::Recount;
@@ -90,6 +91,7 @@ impl Broker {
         self.recount(recount).await?;
         self.refresh_counters(expiries).await?;
         let now = self.0.now();
+        self.forget_what_is_over(now);
         let mut bytes = 0;
         match *retention_at {
             None => {
@@ -112,6 +114,16 @@ impl Broker {
         self.0.store.enqueue(Vec::new()).await?;
         self.0.counts.probed(asked.elapsed());
         Ok(())
+    }
+
+    /// What memory keeps of turns that nobody ended here: they waited for a retention at most, and another one
+    /// is time enough to run in. Whoever still asks is answered from the store.
+    fn forget_what_is_over(&self, now: Timestamp) {
+        let kept = self.0.config.retention.saturating_mul(2);
+        let micros = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+        let then = Timestamp(now.0.saturating_sub(micros));
+        self.0.local.forget_before(then);
+        self.0.groups.forget_before(then);
     }
 
     async fn refresh_counters(&self, expiries: &mut Expiries) -> Result<(), StoreError> {
@@ -158,7 +170,12 @@ impl Broker {
             let mut lanes = inner.counters.lanes.lock();
             let marked = std::mem::take(&mut lanes.maybe_idle);
             // With nothing held every conversation is idle, also one that a sweep ended.
-            if all_are_idle { lanes.active.keys().cloned().collect() } else { marked.into_iter().collect() }
+            if all_are_idle {
+                lanes.active.keys().cloned().collect()
+            } else {
+                let few = lanes.next_few(LANES_LOOKED_AT);
+                marked.into_iter().chain(few).collect()
+            }
         };
         while let Some(lane) = suspects.pop() {
             let queue = turns_queue(&lane.0).map_err(invalid)?;

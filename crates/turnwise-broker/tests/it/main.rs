@@ -7,6 +7,7 @@ mod callbacks;
 mod disk;
 mod health;
 mod kept;
+mod left;
 mod redrive;
 mod watch;
 
