@@ -27,18 +27,21 @@ pub(super) fn prepare(folder: &Path) -> Result<PathBuf> {
 }
 
 fn make(folder: &Path, file: &Path) -> io::Result<()> {
-    if !folder.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
-    }
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !is_there(folder)).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    missing.into_iter().try_for_each(sync_folder)?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Ok(file) => file.sync_all()?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    File::open(folder)?.sync_all()
+    // Also when it is there: whoever made it may have been killed before this.
+    sync_folder(file)
+}
+
+/// Whether a folder is there; the one that has no name is.
+fn is_there(folder: &Path) -> bool {
+    folder.as_os_str().is_empty() || folder.is_dir()
 }
 
 /// Takes the seal off the file. The pages as they were when the file was
@@ -68,8 +71,13 @@ pub(super) fn put_seal(file: &Path, pages: &Pages) -> io::Result<()> {
     sync_folder(file)
 }
 
+/// Puts the name of a file or folder on disk.
 fn sync_folder(file: &Path) -> io::Result<()> {
-    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    match file.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The file's length and its first page.
