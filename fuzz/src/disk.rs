@@ -3,10 +3,11 @@
 use crate::choice;
 use bytes::Bytes;
 use turnwise_broker::fuzzing::{busy_again, terminal_again};
-use turnwise_store::embedded::fuzzing::{TABLES, decode, encode, sealed};
+use turnwise_store::embedded::fuzzing::{TABLES, decode, encode, read_at_start, sealed};
 
 /// A record with a right checksum is a row or is refused; a row is written as
-/// the record it is read from. With a wrong checksum it is always refused.
+/// the record it is read from. With a wrong checksum it is always refused. A start,
+/// which reads the beginning of some records only, takes every record that is one.
 pub(crate) fn store_record(input: &[u8]) {
     let (kind, input) = choice(input);
     let Some(table) = TABLES.get(usize::from(kind) % TABLES.len()).copied() else { return };
@@ -14,18 +15,22 @@ pub(crate) fn store_record(input: &[u8]) {
     let record = Bytes::from(sealed(table, 7, input));
     if raw != record {
         let _ = decode(table, 7, &raw);
+        let _ = read_at_start(table, 7, &raw);
     }
+    let _ = read_at_start(table, 7, &record);
     if let Ok(row) = decode(table, 7, &record) {
         assert_eq!(row.table(), table);
         let written = Bytes::from(encode(7, &row));
         let again = decode(table, 7, &written).expect("what was written can be read");
         assert_eq!(encode(7, &again), written, "written twice, it is the same");
+        assert!(read_at_start(table, 7, &written).is_ok(), "what was written can be read at a start");
         assert!(decode(table, 8, &written).is_err(), "a record has its place");
         let mut flipped = written.to_vec();
         let at = usize::from(kind) * 31 % flipped.len();
         if let Some(byte) = flipped.get_mut(at) {
             *byte ^= 1;
         }
+        assert!(read_at_start(table, 7, &flipped).is_err(), "a flipped bit is seen at a start");
         assert!(decode(table, 7, &Bytes::from(flipped)).is_err(), "a flipped bit is seen");
     }
 }

@@ -1,6 +1,6 @@
 //! Records of the file, for the fuzz targets alone.
 
-use super::record;
+use super::{load, record};
 use bytes::Bytes;
 pub use record::TABLES;
 use turnwise_core::Result;
@@ -12,6 +12,14 @@ use turnwise_core::machine::{Row, Table};
 /// When it is none.
 pub fn decode(table: Table, key: u64, bytes: &Bytes) -> Result<Row> {
     record::decode(table, key, bytes)
+}
+
+/// Reads of a record what a start reads.
+///
+/// # Errors
+/// When it is none.
+pub fn read_at_start(table: Table, key: u64, bytes: &[u8]) -> Result<()> {
+    load::read(table, key, bytes).map(drop)
 }
 
 /// Writes a record.
