@@ -17,6 +17,7 @@ mod logs;
 mod metrics;
 #[cfg(feature = "otel")]
 mod otel;
+mod outage;
 mod page;
 mod power;
 mod secrets;
