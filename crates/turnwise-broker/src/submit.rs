@@ -83,12 +83,17 @@ impl Broker {
             return Err(BrokerError::OrgsFull { orgs_max });
         }
         let turns_waiting_max = inner.config.turns_waiting_max;
-        if inner.counters.held.load(Ordering::Relaxed) >= turns_waiting_max {
+        let full = inner.counters.held.load(Ordering::Relaxed) >= turns_waiting_max;
+        let mut dedup_key = dedup_key_of(&submission);
+        if full && dedup_key.is_none() {
             return Err(BrokerError::TurnsFull { turns_waiting_max });
         }
         let accepted_at = inner.now();
-        let message = self.message_of(&submission, accepted_at)?;
-        let mut dedup_key = dedup_key_of(&submission);
+        let mut message = self.message_of(&submission, accepted_at)?;
+        if full {
+            // No room for a new one, but what is known is answered as itself.
+            message.lane_max = Some(0);
+        }
         for _generation in 0..DEDUP_GENERATIONS_MAX {
             let mut message = message.clone();
             message.dedup = dedup_key.as_ref().map(|key| self.dedup(key, &submission));
@@ -96,6 +101,7 @@ impl Broker {
                 Enqueued::New { id, position, in_flight } => {
                     return Ok(self.accepted(submission, id, accepted_at, position, in_flight));
                 }
+                Enqueued::LaneFull if full => return Err(BrokerError::TurnsFull { turns_waiting_max }),
                 Enqueued::LaneFull => {
                     return Err(BrokerError::LaneFull { depth_max: inner.config.depth_max });
                 }
@@ -297,10 +303,10 @@ pub(crate) fn one<T>(answers: Vec<T>) -> Result<T, StoreError> {
     answers.into_iter().next().ok_or_else(missing)
 }
 
-/// On disk: never change it.
 /// Room for most keys without growing.
 const DEDUP_KEY_BYTES_TYPICAL: usize = 192;
 
+/// On disk: never change it.
 fn dedup_key_of(submission: &Submission) -> Option<Vec<u8>> {
     if let Some(failed) = submission.redrive_of {
         // No other key begins with this byte: theirs is a short length.

@@ -150,3 +150,25 @@ async fn only_so_many_turns_may_wait_in_all() {
         "counted again after a start"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_is_answered_as_itself_when_no_more_turns_are_taken() {
+    let config = BrokerConfig { turns_waiting_max: 1, ..BrokerConfig::default() };
+    let bench = Bench::with(config).await;
+    let own = |id: &str| {
+        let mut submission = submission("acme", "ann", "1");
+        submission.client_message_id = Some(id.to_owned());
+        submission
+    };
+    let full = Err(BrokerError::TurnsFull { turns_waiting_max: 1 });
+    let first = bench.broker.submit(own("m-1")).await.unwrap();
+    let again = bench.broker.submit(own("m-1")).await.unwrap();
+    assert_eq!((again.id, again.duplicate, again.position), (first.id, true, 1));
+    let mut other = own("m-1");
+    other.request = bytes::Bytes::from_static(b"{}");
+    assert_eq!(bench.broker.submit(other).await, Err(BrokerError::DedupConflict(first.id)));
+    assert_eq!(bench.broker.submit(own("m-2")).await, full, "a new one of the same conversation");
+    let mut elsewhere = own("m-3");
+    elsewhere.user = "bob".to_owned();
+    assert_eq!(bench.broker.submit(elsewhere).await, full, "a new one of an empty conversation");
+}
