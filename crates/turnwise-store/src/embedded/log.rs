@@ -97,6 +97,8 @@ pub(super) struct RedbLog {
     place: Place,
     settings: RedbSettings,
     live_bytes: Cell<u64>,
+    /// Every page was checked, or is known, since the start: a seal may say so.
+    sealable: bool,
 }
 
 impl RedbLog {
@@ -112,8 +114,9 @@ impl RedbLog {
         };
         let (database, trouble) = open_database(backend, &pages, settings, check)?;
         let database = Some(database);
-        let log = RedbLog { database, trouble, pages, place, settings, live_bytes: Cell::new(0) };
-        log.create_table().map_err(|error| StoreError::Unavailable(format!("the store's file: {error}")))?;
+        let log =
+            RedbLog { database, trouble, pages, place, settings, live_bytes: Cell::new(0), sealable: true };
+        log.create_table().map_err(unreadable)?;
         Ok(log)
     }
 
@@ -165,6 +168,8 @@ impl RedbLog {
         };
         self.database = None;
         self.pages = Arc::default();
+        // Nobody checks what is read first from now on.
+        self.sealable = false;
         let (database, trouble) = open_database(files::backend(file)?, &self.pages, self.settings, false)?;
         self.database = Some(database);
         self.trouble = trouble;
@@ -242,7 +247,8 @@ impl DurableLog for RedbLog {
     fn close(&mut self) {
         let Some(database) = self.database.take() else { return };
         let closed = database.close();
-        if let (Ok(()), true, Place::File(file)) = (closed, self.trouble.is_none(), &self.place)
+        let sealable = self.sealable && self.trouble.is_none();
+        if let (Ok(()), true, Place::File(file)) = (closed, sealable, &self.place)
             && let Err(error) = files::put_seal(file, &self.pages)
         {
             tracing::warn!(%error, "the store's seal is not written: the next start reads the whole file");
@@ -275,5 +281,25 @@ impl DurableLog for RedbLog {
 
     fn live_bytes(&self) -> u64 {
         self.live_bytes.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_seal_vouches_for_a_file_that_was_opened_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("turnwise.redb");
+        std::fs::write(&file, []).expect("an empty file");
+        let settings = RedbSettings { cache_bytes: 1 << 20, quick_repair: true, check_on_open: true };
+        let open = || RedbLog::open(Place::File(file.clone()), settings, None).expect("a log");
+        let mut log = open();
+        log.open_again().expect("opened again");
+        log.close();
+        assert!(files::break_seal(&file).is_none(), "pages that nobody checked are sealed");
+        open().close();
+        assert!(files::break_seal(&file).is_some(), "checked as a whole, and closed in order");
     }
 }

@@ -122,6 +122,34 @@ fn flipped_bits_anywhere_are_refused_or_harmless() {
 }
 
 #[test]
+fn a_damaged_page_of_a_sealed_store_is_left_to_the_full_check() {
+    let (folder, bytes) = filled();
+    let seal = std::fs::read(folder.path().join(SEAL)).expect("closed in order");
+    let before = contents(folder.path()).unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    for (page, data) in bytes.chunks(4_096).enumerate().skip(1) {
+        let Some(used) = data.iter().rposition(|byte| *byte != 0) else { continue };
+        let mut damaged = bytes.clone();
+        damaged[page * 4_096 + used] ^= 1;
+        std::fs::write(folder.path().join(FILE), &damaged).unwrap();
+        std::fs::write(folder.path().join(SEAL), &seal).unwrap();
+        match EmbeddedStore::open(folder.path(), quiet(), ticking()) {
+            Ok(store) => {
+                assert!(read(&store).is_ok_and(|after| after == before), "page {page}");
+                harmless += 1;
+            }
+            Err(StoreError::Corrupt(why)) => {
+                assert!(!why.contains("not as it was written"), "page {page} was not checked: {why}");
+                refused += 1;
+            }
+            Err(error) => panic!("page {page}: {error}"),
+        }
+    }
+    println!("{refused} pages refused, {harmless} harmless");
+    assert!(refused > 2, "{refused} refused, {harmless} harmless");
+}
+
+#[test]
 fn a_file_cut_off_anywhere_in_its_last_page_is_refused_or_whole() {
     let (folder, bytes) = filled();
     let seal = std::fs::read(folder.path().join(SEAL)).expect("closed in order");
