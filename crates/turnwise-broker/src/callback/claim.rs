@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use turnwise_core::limits::CLAIM_LIMIT_MAX;
 use turnwise_core::{Claim, Delivery, MessageId, Outcome, Receipt, Timestamp};
 
@@ -32,6 +33,8 @@ pub struct Callback {
     pub attempt: u32,
     /// When the turn ended.
     pub created_at: Timestamp,
+    /// Its lease ends then, on the store's clock.
+    pub lease_ends_at: Timestamp,
     pub(crate) receipt: Receipt,
     /// Found by its turn while this lives.
     pub(crate) _in_hand: Arc<InHand>,
@@ -77,6 +80,13 @@ impl fmt::Debug for Callback {
             .field("turn", &self.turn)
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
+    }
+}
+
+impl Callback {
+    /// What is left of its lease. After that another may try it.
+    pub fn lease_left(&self, now: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.lease_ends_at.0.saturating_sub(now.0)).unwrap_or(0))
     }
 }
 
@@ -161,6 +171,7 @@ impl Broker {
             client_message_id: record.client_message_id,
             attempt: before + 1,
             created_at: delivery.enqueued_at,
+            lease_ends_at: delivery.expires_at,
             receipt: delivery.receipt,
             _in_hand: Arc::new(InHand::new(&self.0.callbacks_in_hand, org, id)),
         })

@@ -54,6 +54,10 @@ pub(super) async fn deliver(context: &Context, callback: &Callback) -> Tried {
     };
     drop(answer);
     let limit = context.config.timeout;
+    if callback.lease_left(context.broker.now()) < limit {
+        // It would still be on its way when the next try may begin.
+        return (CallbackOutcome::Deferred { delay: CALLBACK_RETRY_FIRST }, "other");
+    }
     match tokio::time::timeout(limit, exchange(context, &target, request)).await {
         Ok(Exchange::Answered(status, headers)) => {
             verdict(context, callback.attempt, status, &headers, context.broker.now())

@@ -67,7 +67,8 @@ impl CallbackWorker {
             }
         };
         let (abandon, counts) = (CancellationToken::new(), Arc::default());
-        Ok(CallbackWorker { context: Context { broker, config, resolver, random, tls, abandon, counts } })
+        let context = Context { broker, config, resolver, random, tls, abandon, counts };
+        Ok(CallbackWorker { context })
     }
 
     /// What it counts, for a scraper.
@@ -263,9 +264,12 @@ async fn rest(context: &Context, pause: Option<Duration>) {
 async fn attend(context: &Context, callback: Callback) -> bool {
     let started = Instant::now();
     let begun = context.counts.begun();
+    let leased = callback.lease_left(context.broker.now());
     let (outcome, class) = tokio::select! {
         biased;
         tried = deliver(context, &callback) => tried,
+        // What is settled now comes too late, and is refused for that.
+        () = tokio::time::sleep(leased) => (CallbackOutcome::Released, "given_back"),
         () = context.abandon.cancelled() => (CallbackOutcome::Released, "given_back"),
     };
     drop(begun);

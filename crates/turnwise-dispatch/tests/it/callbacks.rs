@@ -16,7 +16,7 @@ use turnwise_core::{Kind, MessageId, Name, Store};
 use turnwise_dispatch::{CallbackConfig, CallbackWorker, Resolve, Secret, SystemResolver};
 use turnwise_mock::{AgentConfig, Answering, CallbackReceiver, Received};
 use turnwise_store::memory::MemoryStore;
-use turnwise_store::system_clock;
+use turnwise_store::{Clock, system_clock};
 
 use crate::{ORG, Stage};
 
@@ -36,7 +36,11 @@ pub(crate) struct Post {
 impl Post {
     /// The agent is called; callbacks are not sent yet. These hosts may be private.
     pub(crate) async fn new(hosts: &[&str]) -> Post {
-        let clock = system_clock();
+        Post::at(system_clock(), hosts).await
+    }
+
+    /// The same by this clock.
+    pub(crate) async fn at(clock: Clock, hosts: &[&str]) -> Post {
         let store: Arc<dyn Store> = MemoryStore::new(Arc::clone(&clock));
         let callbacks = CallbackRules {
             accepted: true,

@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -16,9 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use turnwise_broker::CallbackState;
+use turnwise_core::Timestamp;
 use turnwise_dispatch::{Resolve, Resolved};
 use turnwise_mock::CallbackReceiver;
+use turnwise_store::{Clock, system_clock};
 
+use crate::ORG;
 use crate::callbacks::{Post, SECRET};
 
 /// Answers each question with the next of these lists, and the last for ever.
@@ -65,6 +68,58 @@ async fn a_name_that_leads_inside_is_refused_at_connect_whatever_stands_beside_i
     }
     let touched = tokio::time::timeout(Duration::from_millis(50), trap.accept()).await;
     assert!(touched.is_err(), "nothing was connected");
+}
+
+/// Notes when it is asked, by a clock that jumps when it is asked first.
+struct Jumping {
+    address: SocketAddr,
+    clock: Clock,
+    jumped: Arc<AtomicI64>,
+    jump: Duration,
+    asked: Mutex<Vec<Timestamp>>,
+}
+
+impl Resolve for Jumping {
+    fn resolve(&self, _host: String, _port: u16) -> Resolved {
+        let mut asked = self.asked.lock().unwrap();
+        if asked.is_empty() {
+            self.jumped.store(i64::try_from(self.jump.as_micros()).unwrap(), Ordering::SeqCst);
+        }
+        asked.push((self.clock)());
+        let address = self.address;
+        Box::pin(async move { Ok(vec![address]) })
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_posted_under_a_lease_that_may_end_before_the_answer() {
+    let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let (jumped, real) = (Arc::new(AtomicI64::new(0)), system_clock());
+    let offset = Arc::clone(&jumped);
+    let clock: Clock = Arc::new(move || Timestamp(real().0 + offset.load(Ordering::SeqCst)));
+    let mut post = Post::at(Arc::clone(&clock), &["gateway.internal"]).await;
+    // One at a time: the second is leased with the first, and held. When its
+    // turn comes, less is left of its lease than a request may take.
+    post.config.host_concurrency = 1;
+    let jump = post.stage.broker.config().callback_lease - post.config.timeout / 2;
+    let (address, asked) = (receiver.address(), Mutex::default());
+    let names = Arc::new(Jumping { address, clock, jumped, jump, asked });
+    post.resolver = names.clone();
+    let mut turns = Vec::new();
+    for user in ["ann", "bob"] {
+        let turn = post.submit(user, "m", "http://gateway.internal:7/x").await;
+        post.stage.broker.wait_end(ORG, turn.id).await.unwrap();
+        turns.push(turn.id);
+    }
+    post.send();
+    for turn in turns {
+        let view = post.until_state(turn, CallbackState::Delivered).await;
+        assert_eq!(view.attempts, 1, "what was let go was no try");
+    }
+    let asked = names.asked.lock().unwrap().clone();
+    assert_eq!((asked.len(), receiver.received().len()), (2, 2));
+    let waited = asked[1].0 - asked[0].0;
+    assert!(waited >= 1_000_000, "posted under the old lease, {waited} us after the first");
 }
 
 /// A name that changes its address between check and use has no use for it: it is asked once a try.
