@@ -36,6 +36,10 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How long such a look may take.
 pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(3);
+/// Bytes of answers, and of callbacks made from them, in memory at once for all tries.
+pub const CALLBACK_BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Answers read for callbacks at once, before it is known how large they are.
+pub const CALLBACK_ANSWERS_READ_MAX: usize = 2;
 /// Bytes read of what a callback's host answers. None of it is kept.
 pub const CALLBACK_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the head of such an answer.

@@ -39,6 +39,7 @@ pub(super) async fn deliver(context: &Context, callback: &Callback) -> Tried {
         Ok(target) => target,
         Err(why) => return dead("url_refused", format!("url_refused: the URL {why}")),
     };
+    let reading = context.bodies.read().await;
     let answer = match context.broker.callback_answer(callback).await {
         Ok(Some(answer)) => answer,
         Ok(None) => {
@@ -49,6 +50,8 @@ pub(super) async fn deliver(context: &Context, callback: &Callback) -> Tried {
             return (CallbackOutcome::Deferred { delay: CALLBACK_RETRY_FIRST }, "other");
         }
     };
+    let _room = context.bodies.room_for(&answer).await;
+    drop(reading);
     let Some(request) = request(context, callback, &target, body(callback, &answer)) else {
         return dead("url_refused", "url_refused: the URL cannot be asked for".to_owned());
     };

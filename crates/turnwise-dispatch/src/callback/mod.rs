@@ -1,6 +1,7 @@
 //! Sending callbacks (clause C10): a claim loop of its own, beside that of the
 //! turns, so that neither waits for the other.
 
+mod bodies;
 pub(crate) mod config;
 pub(crate) mod connect;
 mod counts;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerError, Callback, CallbackOutcome};
 use turnwise_metrics::Source;
 
+use self::bodies::Bodies;
 use self::config::{CallbackConfig, CallbackConfigError};
 use self::connect::Resolve;
 use self::counts::{CallbackCounts, Mark};
@@ -40,6 +42,7 @@ struct Context {
     random: Random,
     /// None when there are no certificates to trust: then no https.
     tls: Option<Arc<ClientConfig>>,
+    bodies: Bodies,
     /// Tries still running are to be given back.
     abandon: CancellationToken,
     counts: Arc<CallbackCounts>,
@@ -66,8 +69,8 @@ impl CallbackWorker {
                 None
             }
         };
-        let (abandon, counts) = (CancellationToken::new(), Arc::default());
-        let context = Context { broker, config, resolver, random, tls, abandon, counts };
+        let (bodies, abandon, counts) = (Bodies::new(), CancellationToken::new(), Arc::default());
+        let context = Context { broker, config, resolver, random, tls, bodies, abandon, counts };
         Ok(CallbackWorker { context })
     }
 
