@@ -20,6 +20,7 @@ impl Broker {
             running,
             ring: _,
             callback_ring: _,
+            callbacks_in_hand,
             counters,
             counts: _,
             board: _,
@@ -28,6 +29,7 @@ impl Broker {
         let lanes = counters.lanes.lock();
         let mut all = vec![
             ("running turns", running.lock().len()),
+            ("callbacks in hand", callbacks_in_hand.len()),
             ("active conversations", lanes.active.len()),
             ("conversations to look up", lanes.maybe_idle.len()),
         ];

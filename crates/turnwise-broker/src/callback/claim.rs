@@ -50,6 +50,11 @@ impl Hands {
     pub(super) fn find(&self, org: &str, nonce: u64) -> Option<MessageId> {
         self.0.lock().get(&(org.to_owned(), nonce)).copied()
     }
+
+    /// How many are being tried.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
 }
 
 /// Counts as handed out until it is dropped.

@@ -72,7 +72,8 @@ impl Kept {
             };
             let (end, finished) =
                 tokio::join!(self.broker.wait_end("acme", sent.id), self.broker.finish(&turn, outcome));
-            (end.unwrap(), finished.unwrap());
+            end.unwrap();
+            finished.unwrap();
         }
     }
 

@@ -5,7 +5,7 @@
 //! about syncs: the system keeps its writes.
 //!
 //! With real power nobody hears an answer after the cut. Here one can: Linux may
-//! answer 0 to an fdatasync that is under way while the file system is shut down,
+//! answer 0 to an fdatasync that overlaps the shutdown of the file system,
 //! and write nothing (seen with a program of one loop, on ext4 and xfs). So in every
 //! second cycle the server is stopped first, with no system call under way: whatever
 //! was answered was synced before the cut, and every answer counts. In the others it
