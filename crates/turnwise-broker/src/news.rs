@@ -38,8 +38,9 @@ pub struct News {
 pub enum Seen {
     /// One step.
     News(News),
-    /// The onlooker was slower than the turns and missed so many steps, of any org.
-    Missed(u64),
+    /// The onlooker was slower than the turns and missed some steps, of whichever org:
+    /// how many is not told, for others' turns are none of its business.
+    Missed,
 }
 
 /// Where news is passed on.
@@ -88,7 +89,7 @@ impl Onlooker {
             match self.receiver.recv().await {
                 Ok(news) if self.is_for(&news) => return Some(Seen::News(news)),
                 Ok(_foreign) => {}
-                Err(RecvError::Lagged(missed)) => return Some(Seen::Missed(missed)),
+                Err(RecvError::Lagged(_)) => return Some(Seen::Missed),
                 Err(RecvError::Closed) => return None,
             }
         }

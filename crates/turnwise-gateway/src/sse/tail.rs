@@ -1,5 +1,5 @@
 //! `GET /api/v1/tail`: the steps of turns as they happen, of the organisations
-//! the caller may see. Live only; who is too slow is told how much was missed.
+//! the caller may see. Live only; who is too slow is told that something was missed.
 
 use super::encoder;
 use crate::app::App;
@@ -98,9 +98,8 @@ impl Look {
             }
             seen = self.onlooker.next() => match seen? {
                 Seen::News(news) => write_step(&mut out, &news),
-                Seen::Missed(missed) => {
-                    encoder::own_event(&mut out, None, "gap", format_args!("{{\"missed\":{missed}}}"));
-                }
+                // Without a number: it would count what others do.
+                Seen::Missed => encoder::own_event(&mut out, None, "gap", format_args!("{{}}")),
             },
             () = tokio::time::sleep(HEARTBEAT) => encoder::comment(&mut out, "keep-alive"),
         }

@@ -86,8 +86,7 @@ fn show(context: &Context, event: &SseEvent) {
     }
     let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or("-");
     if event.event == "gap" {
-        let missed = data.get("missed").and_then(Value::as_u64).unwrap_or_default();
-        print::line(&format!("... {missed} steps were too many to show ..."));
+        print::line("... some steps came too fast to show ...");
         return;
     }
     let number = |name: &str| data.get(name).and_then(Value::as_u64);
