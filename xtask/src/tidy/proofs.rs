@@ -67,7 +67,7 @@ fn check_line(
 
 /// A row of a table that is neither its head nor the line below that.
 fn is_row(line: &str) -> bool {
-    line.starts_with('|') && !line.starts_with("|-") && !line.starts_with("| tried |")
+    line.starts_with('|') && !line.starts_with("|-") && !line.starts_with("| no. |")
 }
 
 fn proofs(line: &str) -> Vec<Proof<'_>> {
