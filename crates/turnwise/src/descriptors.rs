@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for the store, the agent's connections and the rest of the process.
+/// Kept for the store and the rest of the process, besides one for each call that may run.
 const RESERVE: u64 = 256;
 /// Connections served even where descriptors are few.
 const CONNECTIONS_MIN: u64 = 16;
@@ -18,11 +18,11 @@ pub(crate) fn raise() {
     }
 }
 
-/// As many of these connections as there are descriptors for.
-pub(crate) fn connections_within(wanted: usize) -> usize {
+/// As many of these connections as there are descriptors for, beside so many
+/// calls of ours to agent and callbacks.
+pub(crate) fn connections_within(wanted: usize, calls: u64) -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
-    let most = limit.saturating_sub(RESERVE).max(CONNECTIONS_MIN);
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let most = beside_calls(limit, calls);
     if wanted > most {
         tracing::warn!(
             open_files = limit,
@@ -31,4 +31,21 @@ pub(crate) fn connections_within(wanted: usize) -> usize {
         );
     }
     wanted.min(most)
+}
+
+fn beside_calls(limit: u64, calls: u64) -> usize {
+    let kept = RESERVE.saturating_add(calls);
+    usize::try_from(limit.saturating_sub(kept).max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_clients_leave_descriptors_for_every_call() {
+        assert_eq!(beside_calls(20_000, 64 + 128), 20_000 - 256 - 192);
+        assert_eq!(beside_calls(4_096, 10_000), 16);
+        assert_eq!(beside_calls(4_096, u64::MAX), 16);
+    }
 }

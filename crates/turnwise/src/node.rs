@@ -305,6 +305,7 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
 }
 
 fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> GatewayConfig {
+    let calls = u64::from(config.agent_concurrency) + u64::from(config.callbacks.sending.concurrency);
     GatewayConfig {
         keys: reload::gateway_keys(&config.keys),
         agent,
@@ -315,7 +316,7 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         body_idle_max: config.http.body_idle,
         body_time_max: config.http.body,
         write_stall_max: config.http.write_stall,
-        connections_max: descriptors::connections_within(config.http.connections_max),
+        connections_max: descriptors::connections_within(config.http.connections_max, calls),
         connections_per_address_max: config.http.connections_per_address_max,
         loopback,
         cors_origins: config.cors_origins.clone(),

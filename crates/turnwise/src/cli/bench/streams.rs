@@ -45,7 +45,7 @@ pub(super) async fn streams(context: &Context, arguments: &StreamsArgs) -> Outco
     let count = usize::try_from(arguments.count).unwrap_or(usize::MAX);
     let open_files = count + BESIDE;
     descriptors::raise();
-    if descriptors::connections_within(open_files) < open_files {
+    if descriptors::connections_within(open_files, 0) < open_files {
         return Err(Failure::new(
             Exit::Usage,
             "too few open files are allowed",
