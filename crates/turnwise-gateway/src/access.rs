@@ -6,6 +6,7 @@ use crate::auth::{Caller, shows_key};
 use crate::error::Failure;
 use crate::rest::query::Parameters;
 use crate::scope::Access;
+use crate::sse::stream;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,6 +20,7 @@ pub(crate) async fn admit(app: Arc<App>, access: Access, mut request: Request, n
         Ok(caller) => caller,
         Err(failure) => return failure.into_response(),
     };
+    let answers = caller.holder().answers.clone();
     let standing = app.rates.of_key(&caller.holder().meter);
     let mut response = match standing.map_or(Ok(()), |standing| standing.check()) {
         Ok(()) => {
@@ -30,6 +32,7 @@ pub(crate) async fn admit(app: Arc<App>, access: Access, mut request: Request, n
     if let Some(standing) = standing {
         standing.write(response.headers_mut());
     }
+    response.extensions_mut().insert(answers);
     response
 }
 
@@ -42,7 +45,8 @@ fn caller(app: &App, access: Access, request: &Request) -> Result<Caller, Failur
             let user = parameters.get("user_id").ok_or_else(refused)?;
             let id = parameters.get("message_id").and_then(|id| id.parse().ok()).ok_or_else(refused)?;
             let tickets = app.tickets.as_ref().ok_or_else(refused)?;
-            return tickets.caller(ticket, user, id).ok_or_else(refused);
+            let resumes = stream::resumes(request.headers(), &parameters);
+            return tickets.caller(ticket, user, id, resumes).ok_or_else(refused);
         }
     }
     app.keys.caller(request.headers(), access)

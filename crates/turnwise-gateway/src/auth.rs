@@ -4,6 +4,7 @@
 
 use crate::config::ApiKey;
 use crate::error::Failure;
+use crate::held::Waiting;
 use crate::rate::Meter;
 use crate::scope::{Access, Scope};
 use crate::ticket::TicketDigest;
@@ -33,12 +34,19 @@ pub(crate) struct Holder {
     pub(crate) meter: Meter,
     /// Tickets that are out; written under the lock of their table.
     pub(crate) tickets: AtomicUsize,
+    /// Its long answers that wait for their readers.
+    pub(crate) answers: Waiting,
 }
 
 impl Holder {
     fn new(key: ApiKey) -> Arc<Holder> {
-        let (meter, tickets) = (Meter::default(), AtomicUsize::new(0));
-        Arc::new(Holder { key, revoked: CancellationToken::new(), meter, tickets })
+        Arc::new(Holder {
+            key,
+            revoked: CancellationToken::new(),
+            meter: Meter::default(),
+            tickets: AtomicUsize::new(0),
+            answers: Waiting::default(),
+        })
     }
 
     /// It may no longer do what it did.

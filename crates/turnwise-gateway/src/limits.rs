@@ -59,6 +59,8 @@ pub(crate) const LARGE_BODIES_BYTES_MAX: usize = 512 * 1024 * 1024;
 pub(crate) const SMALL_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all longer ones that wait for their readers, unless configured.
 pub(crate) const LARGE_ANSWERS_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// One key's answers hold at most one part in so many of that room.
+pub(crate) const ANSWERS_SHARE_OF_KEY: usize = 4;
 /// A large body's share of those grows with what has arrived, by at least this many bytes.
 pub(crate) const LARGE_BODY_STEP_BYTES: usize = 256 * 1024;
 
@@ -91,6 +93,8 @@ pub(crate) const METERS_MAX: usize = 100_000;
 pub(crate) const TICKET_FIRST_USE_MAX: Duration = Duration::from_secs(30);
 /// Time for which a ticket that was used opens its stream again.
 pub(crate) const TICKET_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Time after its reader had the end of the stream for which a ticket still gets the last words again.
+pub(crate) const TICKET_LAST_WORDS: Duration = Duration::from_secs(30);
 /// Tickets that are out at once.
 pub(crate) const TICKETS_MAX: usize = 100_000;
 /// Of these, those that one key has made.

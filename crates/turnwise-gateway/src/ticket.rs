@@ -5,7 +5,8 @@
 use crate::auth::{Caller, Holder};
 use crate::error::Failure;
 use crate::limits::{
-    TICKET_FIRST_USE_MAX, TICKET_LIFETIME, TICKET_SWEEP_EVERY, TICKETS_MAX, TICKETS_PER_KEY_MAX,
+    TICKET_FIRST_USE_MAX, TICKET_LAST_WORDS, TICKET_LIFETIME, TICKET_SWEEP_EVERY, TICKETS_MAX,
+    TICKETS_PER_KEY_MAX,
 };
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -35,12 +36,15 @@ struct Ticket {
     issuer: Arc<Holder>,
     issued: Instant,
     used: bool,
+    /// When the end of the stream was first written to a reader.
+    delivered: Option<Instant>,
 }
 
 impl Ticket {
     fn is_good(&self, now: Instant) -> bool {
         let most = if self.used { TICKET_LIFETIME } else { TICKET_FIRST_USE_MAX };
-        now.duration_since(self.issued) <= most && !self.issuer.is_revoked()
+        let over = self.delivered.is_some_and(|at| now.duration_since(at) > TICKET_LAST_WORDS);
+        !over && now.duration_since(self.issued) <= most && !self.issuer.is_revoked()
     }
 }
 
@@ -78,13 +82,14 @@ impl Tickets {
         let text = self.text(table.made);
         table.made += 1;
         issuer.tickets.fetch_add(1, Relaxed);
-        let ticket = Ticket { stream, issuer: Arc::clone(issuer), issued: now, used: false };
+        let ticket = Ticket { stream, issuer: Arc::clone(issuer), issued: now, used: false, delivered: None };
         table.by_digest.insert(digest(&text), ticket);
         Ok(text)
     }
 
-    /// Who shows this ticket for this stream, if it is good for that.
-    pub(crate) fn caller(&self, text: &str, user: &str, id: MessageId) -> Option<Caller> {
+    /// Who shows this ticket for this stream, if it is good for that. Once a
+    /// reader had the end, only who names a place, as after a lost connection.
+    pub(crate) fn caller(&self, text: &str, user: &str, id: MessageId, resumes: bool) -> Option<Caller> {
         let digest = digest(text);
         let mut table = self.table.lock();
         let ticket = table.by_digest.get_mut(&digest)?;
@@ -92,11 +97,18 @@ impl Tickets {
             table.remove(&digest);
             return None;
         }
-        if ticket.stream.user != user || ticket.stream.id != id {
+        if ticket.stream.user != user || ticket.stream.id != id || (ticket.delivered.is_some() && !resumes) {
             return None;
         }
         ticket.used = true;
         Some(Caller::with_ticket(Arc::clone(&ticket.issuer), digest, Arc::clone(&ticket.stream.org)))
+    }
+
+    /// The end of the stream was written to its reader, who may not have got it.
+    pub(crate) fn delivered(&self, digest: &TicketDigest) {
+        if let Some(ticket) = self.table.lock().by_digest.get_mut(digest) {
+            ticket.delivered.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Its reader has seen the end of the stream.
@@ -163,7 +175,7 @@ mod tests {
     async fn a_ticket_is_first_used_soon_and_then_good_for_a_while() {
         let tickets = Tickets::new([7; 32]);
         let caller = Caller::anyone();
-        let shown = |text: &str| tickets.caller(text, "u", MessageId::new(1, 2)).is_some();
+        let shown = |text: &str| tickets.caller(text, "u", MessageId::new(1, 2), false).is_some();
         let late = tickets.issue(&caller, stream(1)).unwrap();
         let good = tickets.issue(&caller, stream(1)).unwrap();
         assert_ne!(late, good);
@@ -183,13 +195,29 @@ mod tests {
         let tickets = Tickets::new([7; 32]);
         let text = tickets.issue(&Caller::anyone(), stream(1)).unwrap();
         let id = MessageId::new(1, 2);
-        assert!(tickets.caller(&text, "v", id).is_none());
-        assert!(tickets.caller(&text, "u", MessageId::new(2, 2)).is_none());
-        assert!(tickets.caller(&text.to_uppercase(), "u", id).is_none());
-        assert!(tickets.caller("", "u", id).is_none());
+        assert!(tickets.caller(&text, "v", id, false).is_none());
+        assert!(tickets.caller(&text, "u", MessageId::new(2, 2), false).is_none());
+        assert!(tickets.caller(&text.to_uppercase(), "u", id, false).is_none());
+        assert!(tickets.caller("", "u", id, false).is_none());
         // Asking for others was no use of it.
         advance(TICKET_FIRST_USE_MAX + Duration::from_millis(1)).await;
-        assert!(tickets.caller(&text, "u", id).is_none());
+        assert!(tickets.caller(&text, "u", id, false).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_end_a_ticket_only_goes_on_and_not_for_long() {
+        let tickets = Tickets::new([7; 32]);
+        let text = tickets.issue(&Caller::anyone(), stream(1)).unwrap();
+        let shown = |resumes| tickets.caller(&text, "u", MessageId::new(1, 2), resumes);
+        let caller = shown(false).unwrap();
+        tickets.delivered(caller.ticket().unwrap());
+        assert!(shown(false).is_none() && shown(true).is_some());
+        advance(TICKET_LAST_WORDS).await;
+        // Another reader's end gives no more time.
+        tickets.delivered(caller.ticket().unwrap());
+        assert!(shown(true).is_some());
+        advance(Duration::from_millis(1)).await;
+        assert!(shown(true).is_none());
     }
 
     #[tokio::test(start_paused = true)]

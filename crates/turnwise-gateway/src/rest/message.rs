@@ -1,12 +1,13 @@
 //! `/api/v1/message`: submit, look, cancel.
 
-use super::{callbacks, json, query, submission};
+use super::{callbacks, json, json_bytes, json_response, query, submission};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
 use crate::drain::Phase;
 use crate::error::Failure;
-use crate::limits::STOP_WAIT;
+use crate::held::Instead;
+use crate::limits::{SMALL_ANSWER_BYTES_MAX, STOP_WAIT};
 use crate::note::About;
 use crate::prefer::Preference;
 use crate::rate::Standing;
@@ -171,16 +172,31 @@ fn answer(
     answer: Option<&Bytes>,
 ) -> Result<Response, Failure> {
     let agent: ChatAnswer<'_> = answer.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
-    json(&MessageAnswer {
-        status,
-        message_id: &submitted.id.to_string(),
-        queue_position: if position.is_none() { 1 } else { submitted.waiting_ahead + 1 },
-        responses: agent.responses,
-        response_language: agent.response_language,
-        voice_audio_base64: agent.voice_audio_base64,
-        position,
-        expires_at: rfc3339(submitted.expires_at),
-    })
+    let id = submitted.id.to_string();
+    let told = |status, position: Option<u64>, agent: ChatAnswer<'_>| {
+        json_bytes(&MessageAnswer {
+            status,
+            message_id: &id,
+            queue_position: if position.is_none() { 1 } else { submitted.waiting_ahead + 1 },
+            responses: agent.responses,
+            response_language: agent.response_language,
+            voice_audio_base64: agent.voice_audio_base64,
+            position,
+            expires_at: rfc3339(submitted.expires_at),
+        })
+    };
+    let whole = told(status, position, agent)?;
+    let instead = if whole.len() > SMALL_ANSWER_BYTES_MAX {
+        // The turn is stored: if its answer finds no room, it can still be looked up.
+        Some(Instead(told(MessageStatus::Queued, None, ChatAnswer::default())?.into()))
+    } else {
+        None
+    };
+    let mut response = json_response(whole);
+    if let Some(instead) = instead {
+        response.extensions_mut().insert(instead);
+    }
+    Ok(response)
 }
 
 /// `GET /api/v1/message/{message_id}`.

@@ -30,14 +30,24 @@ pub(crate) fn seconds(time: Duration) -> f64 {
 
 /// A 200 with this value as JSON; never to be cached, for it is private or soon old.
 pub(crate) fn json(value: &impl Serialize) -> Result<Response, Failure> {
+    json_bytes(value).map(json_response)
+}
+
+/// The same of a body that is written already.
+pub(crate) fn json_response(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The body of that.
+pub(crate) fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::with_capacity(BODY_BYTES_TYPICAL);
     serde_json::to_writer(&mut body, value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");
         Failure::new(Code::Internal, "The answer could not be written")
     })?;
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(body)
 }

@@ -26,6 +26,9 @@ pub(crate) struct Live<S> {
     id: MessageId,
     buffer: BytesMut,
     ended: bool,
+    /// The turn's end is among what was written.
+    whole: bool,
+    once_delivered: Option<Box<dyn FnOnce() + Send>>,
     /// For a piece with a long event.
     room: Room,
     /// Silence until the next comment, or until the last words.
@@ -51,6 +54,8 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
             id,
             buffer,
             ended: false,
+            whole: false,
+            once_delivered: None,
             room,
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
             closing: false,
@@ -59,12 +64,20 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
         }
     }
 
+    /// Called when the turn's end was taken for writing.
+    pub(crate) fn once_delivered(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.once_delivered = Some(Box::new(then));
+    }
+
     /// Gathers what is there, up to one chunk.
     fn fill(&mut self, cx: &mut Context<'_>) {
         while !self.ended && self.buffer.len() < STREAM_CHUNK_BYTES {
             match self.events.as_mut().poll_next(cx) {
                 Poll::Pending => return,
-                Poll::Ready(Some(Ok(event))) => self.ended = write(&mut self.buffer, self.id, event),
+                Poll::Ready(Some(Ok(event))) => {
+                    self.ended = write(&mut self.buffer, self.id, event);
+                    self.whole = self.ended;
+                }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::warn!(%error, "an event stream broke off");
                     encoder::comment(&mut self.buffer, "interrupted, reconnect with Last-Event-ID");
@@ -80,7 +93,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
     fn give_way(&mut self) -> Bytes {
         encoder::retry(&mut self.buffer, RECONNECT_MS);
         encoder::comment(&mut self.buffer, "busy, reconnect with Last-Event-ID");
-        self.ended = true;
+        (self.ended, self.whole) = (true, false);
         self.buffer.split().freeze()
     }
 
@@ -106,6 +119,9 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
         self.fill(cx);
         if self.buffer.is_empty() {
             if self.ended {
+                if let Some(then) = self.once_delivered.take().filter(|_| self.whole) {
+                    then();
+                }
                 return Poll::Ready(None);
             }
             if !self.closing && self.shutdown.as_mut().poll(cx).is_ready() {

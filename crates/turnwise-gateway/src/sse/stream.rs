@@ -49,7 +49,16 @@ pub(crate) async fn follow(
         return Err(Failure::not_found());
     };
     let events = counted(&app, events);
-    let live = Live::new(id, events, app.answers.clone(), app.drain.closing(), caller.revoked());
+    let room = app.answers.of_key(&caller.holder().answers);
+    let mut live = Live::new(id, events, room, app.drain.closing(), caller.revoked());
+    if let Some(ticket) = caller.ticket().copied() {
+        let app = Arc::clone(&app);
+        live.once_delivered(move || {
+            if let Some(tickets) = &app.tickets {
+                tickets.delivered(&ticket);
+            }
+        });
+    }
     let mut response = Response::new(Body::new(live));
     response.extensions_mut().insert(About(id));
     let headers = response.headers_mut();
@@ -66,6 +75,11 @@ fn counted(app: &Arc<App>, events: Follow) -> impl Stream<Item = Result<TurnEven
         let _open = &open;
         counts.stream_events.add(u64::from(event.is_ok()));
     })
+}
+
+/// Whether a reader goes on from a place it names.
+pub(crate) fn resumes(headers: &HeaderMap, parameters: &Parameters) -> bool {
+    place(headers, parameters, &mut Errors::default()).is_some()
 }
 
 /// Where the reader left off. The header wins: a browser that reconnects

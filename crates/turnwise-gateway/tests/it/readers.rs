@@ -1,8 +1,8 @@
 //! Readers of streams that stop, or nearly: they hold little, delay nobody,
 //! are dropped, and can go on where they were.
 
-use crate::client::{Event, get};
-use crate::node::{Node, answered, node};
+use crate::client::{Event, get, post};
+use crate::node::{Node, answered, body, body_of, key, node};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -165,10 +165,15 @@ async fn one_of_a_hundred_that_reads_byte_by_byte_is_dropped_and_the_others_are_
 
 /// Asks on a connection with little room, and reads the head of the answer only.
 async fn begun(node: &Node, path: &str) -> (u16, TcpStream) {
+    begun_with(node, path, "").await
+}
+
+async fn begun_with(node: &Node, path: &str, fields: &str) -> (u16, TcpStream) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let mut stream = socket.connect(node.address).await.unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
     let mut head = [0; 12];
     stream.read_exact(&mut head).await.unwrap();
     (std::str::from_utf8(&head[9..]).unwrap().parse().unwrap(), stream)
@@ -195,4 +200,51 @@ async fn long_answers_that_wait_for_slow_readers_have_one_bound() {
     assert_eq!(node.send(&get(&shown)).await.status, 200);
     let events = get(&path(&id)).open(node.address).await.events().await;
     assert_eq!(events.last().unwrap().name, "done");
+}
+
+#[tokio::test]
+async fn a_stored_turn_is_never_called_not_stored_for_want_of_room() {
+    let node = node(|config| config.answers_bytes_max = 3_000_000).await;
+    let first = node.submit("x").await;
+    let turn = node.claim().await;
+    node.finish(&turn, answered(&"x".repeat(2_000_000))).await;
+    let (status, slow) = begun(&node, &format!("/api/v1/message/{first}")).await;
+    assert_eq!(status, 200);
+    let submit = post(&body("y"));
+    let work = async {
+        let turn = node.claim().await;
+        node.finish(&turn, answered(&"y".repeat(2_000_000))).await;
+    };
+    let (reply, ()) = tokio::join!(node.send(&submit), work);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let told = reply.json();
+    assert_eq!((&told["status"], &told["queue_position"]), (&"queued".into(), &1.into()), "{told}");
+    assert!(told["responses"].is_null() && told["expires_at"].is_string(), "{told}");
+    drop(slow);
+    node.until(|counters| counters.connections() == 0).await;
+    let shown = node.send(&get(&format!("/api/v1/message/{}", told["message_id"].as_str().unwrap()))).await;
+    assert_eq!(shown.json()["status"], "completed");
+}
+
+#[tokio::test]
+async fn one_keys_slow_readers_leave_room_for_others() {
+    let node = node(|config| {
+        config.keys = vec![key("a"), key("b")];
+        config.answers_bytes_max = 8_500_000;
+    })
+    .await;
+    let mut paths = Vec::new();
+    for org in ["a", "b"] {
+        let submit = post(&body_of(org, "u", "x"));
+        let submit = submit.header("Prefer", "respond-async").header("X-API-Key", &format!("secret-{org}"));
+        let reply = node.send(&submit).await;
+        let turn = node.claim().await;
+        node.finish(&turn, answered(&"x".repeat(2_000_000))).await;
+        paths.push(format!("/api/v1/message/{}", reply.json()["message_id"].as_str().unwrap()));
+    }
+    let (status, slow) = begun_with(&node, &paths[0], "X-API-Key: secret-a\r\n").await;
+    assert_eq!(status, 200);
+    node.send(&get(&paths[0]).header("X-API-Key", "secret-a")).await.assert_problem(503, "overloaded");
+    assert_eq!(node.send(&get(&paths[1]).header("X-API-Key", "secret-b")).await.status, 200);
+    drop(slow);
 }

@@ -59,12 +59,19 @@ async fn a_ticket_reads_its_stream_again_and_again_to_the_end() {
     let mut again = get(&path).open(node.address).await;
     let turn = node.claim().await;
     node.finish(&turn, answered("y")).await;
-    let last = again.events().await.pop().unwrap();
+    let mut events = again.events().await;
+    let begun = events.iter().find(|event| event.id.is_some()).cloned().unwrap();
+    let last = events.pop().unwrap();
     assert_eq!(last.name, "done");
+    assert_ne!(begun, last);
     assert_eq!(stream.events().await.pop().unwrap(), last);
-    // A reader that lost the last words may have them again; one that has them is told to stop.
+    // Its end was read: it opens nothing afresh. A reader that lost the last words
+    // may have them again; one that has them is told to stop.
+    refused(&node, &path).await;
+    let lost = get(&path).header("Last-Event-ID", &begun.id.unwrap());
+    assert_eq!(lost.open(node.address).await.events().await.pop().unwrap(), last);
+    refused(&node, &path).await;
     let over = get(&path).header("Last-Event-ID", &last.id.unwrap());
-    assert_eq!(get(&path).open(node.address).await.events().await.pop().unwrap().name, "done");
     assert_eq!(node.send(&over).await.status, 204);
     refused(&node, &path).await;
 }
