@@ -7,6 +7,8 @@ use crate::limits::{ANSWERS_SHARE_OF_KEY, SMALL_ANSWER_BYTES_MAX};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -68,7 +70,7 @@ impl Room {
         if length.is_none_or(|length| length <= SMALL_ANSWER_BYTES_MAX as u64) {
             return response;
         }
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         let held = match body.collect().await {
             Ok(whole) => match own {
                 Some(own) => self.of_key(&own).hold(whole.to_bytes()),
@@ -81,7 +83,10 @@ impl Room {
         };
         match (held, instead) {
             (Some(bytes), _) => Response::from_parts(head, Body::from(bytes)),
-            (None, Some(Instead(short))) => Response::from_parts(head, Body::from(short)),
+            (None, Some(Instead(short))) => {
+                head.headers.insert(CONTENT_LENGTH, HeaderValue::from(short.len()));
+                Response::from_parts(head, Body::from(short))
+            }
             (None, None) => {
                 replaced(head, Failure::new(Code::Overloaded, "Too many long answers wait for their readers"))
             }
