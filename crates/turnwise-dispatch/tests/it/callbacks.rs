@@ -47,8 +47,13 @@ impl Post {
             allow_private_hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
             attempts_max: 3,
         };
-        let broker =
-            BrokerConfig { callbacks, poll_interval: Duration::from_millis(20), ..BrokerConfig::default() };
+        let broker = BrokerConfig {
+            callbacks,
+            poll_interval: Duration::from_millis(20),
+            // Longer than any request of these tests may take.
+            callback_lease: Duration::from_secs(70),
+            ..BrokerConfig::default()
+        };
         let mut stage = Stage::on(Arc::clone(&store), clock, AgentConfig::default(), broker).await;
         stage.start();
         let config = CallbackConfig {

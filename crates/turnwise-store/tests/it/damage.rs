@@ -128,7 +128,7 @@ fn a_damaged_page_of_a_sealed_store_is_left_to_the_full_check() {
     let before = contents(folder.path()).unwrap();
     let (mut refused, mut harmless) = (0, 0);
     for (page, data) in bytes.chunks(4_096).enumerate().skip(1) {
-        let Some(used) = data.iter().rposition(|byte| *byte != 0) else { continue };
+        let Some(used) = data.iter().position(|byte| *byte != 0) else { continue };
         let mut damaged = bytes.clone();
         damaged[page * 4_096 + used] ^= 1;
         std::fs::write(folder.path().join(FILE), &damaged).unwrap();
