@@ -32,6 +32,9 @@ pub struct BrokerConfig {
     pub poll_interval: Duration,
     /// Whether and where answers may be posted.
     pub callbacks: CallbackRules,
+    /// Callbacks that wait or are dead, kept at most: the oldest dead ones go first, and while waiting ones alone
+    /// are so many, no turn with a callback is taken.
+    pub callbacks_kept_max: u64,
     /// How long a try of a callback may take altogether.
     pub callback_lease: Duration,
 }
@@ -51,6 +54,7 @@ impl Default for BrokerConfig {
             retry_after_total_max: Duration::from_secs(600),
             poll_interval: Duration::from_secs(1),
             callbacks: CallbackRules::default(),
+            callbacks_kept_max: 200_000,
             callback_lease: Duration::from_secs(15),
         }
     }

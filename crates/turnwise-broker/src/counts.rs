@@ -101,6 +101,13 @@ impl TurnCounts {
         self.oldest.store(all.oldest_waiting.map_or(NEVER, |at| at.0), Ordering::Relaxed);
     }
 
+    /// Callbacks that wait or are tried, and dead ones, at most a poll interval ago.
+    pub(crate) fn callbacks_held(&self) -> (u64, u64) {
+        let [waiting, leased, dead] = &self.callbacks;
+        let [waiting, leased, dead] = [waiting, leased, dead].map(|count| count.load(Ordering::Relaxed));
+        (waiting + leased, dead)
+    }
+
     /// What all queues of callbacks hold, added up.
     pub(crate) fn hold_callbacks(&self, all: &Depth) {
         let now = [all.ready.saturating_add(all.scheduled), all.leased, all.dead];

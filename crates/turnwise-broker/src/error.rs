@@ -21,6 +21,12 @@ pub enum BrokerError {
         /// The limit.
         turns_waiting_max: u64,
     },
+    /// As many callbacks wait as may; nothing was stored.
+    #[error("{callbacks_kept_max} callbacks wait and no turn with one is taken")]
+    CallbacksFull {
+        /// The limit.
+        callbacks_kept_max: u64,
+    },
     /// The org is new, and as many as may be are known; nothing was stored.
     #[error("{orgs_max} orgs are known and no more are taken")]
     OrgsFull {

@@ -68,12 +68,39 @@ pub struct Submitted {
     pub expires_at: Timestamp,
 }
 
+/// What there is no more room for; only what is known already is answered then.
+#[derive(Clone, Copy)]
+enum Full {
+    Turns(u64),
+    Callbacks(u64),
+}
+
+impl Full {
+    fn error(self) -> BrokerError {
+        match self {
+            Full::Turns(turns_waiting_max) => BrokerError::TurnsFull { turns_waiting_max },
+            Full::Callbacks(callbacks_kept_max) => BrokerError::CallbacksFull { callbacks_kept_max },
+        }
+    }
+}
+
 impl Broker {
+    /// As counted at most a poll interval ago.
+    fn full_for(&self, submission: &Submission) -> Option<Full> {
+        let inner = &self.0;
+        let (turns, callbacks) = (inner.config.turns_waiting_max, inner.config.callbacks_kept_max);
+        if inner.counters.held.load(Ordering::Relaxed) >= turns {
+            return Some(Full::Turns(turns));
+        }
+        let (waiting, _dead) = inner.counts.callbacks_held();
+        (submission.callback.is_some() && waiting >= callbacks).then_some(Full::Callbacks(callbacks))
+    }
+
     /// Stores a turn; it survives a crash when this returns. A repeat with the
     /// same client message id answers the first turn's id and place.
     ///
     /// # Errors
-    /// `LaneFull`, `TurnsFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
+    /// `LaneFull`, `TurnsFull`, `CallbacksFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
     /// [`StoreError::Unknown`] a repeat with a client message id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, BrokerError> {
         let inner = &self.0;
@@ -82,15 +109,14 @@ impl Broker {
         if !remembered.map_err(surely_not_stored)? {
             return Err(BrokerError::OrgsFull { orgs_max });
         }
-        let turns_waiting_max = inner.config.turns_waiting_max;
-        let full = inner.counters.held.load(Ordering::Relaxed) >= turns_waiting_max;
+        let full = self.full_for(&submission);
         let mut dedup_key = dedup_key_of(&submission);
-        if full && dedup_key.is_none() {
-            return Err(BrokerError::TurnsFull { turns_waiting_max });
+        if let (Some(full), None) = (&full, &dedup_key) {
+            return Err(full.error());
         }
         let accepted_at = inner.now();
         let mut message = self.message_of(&submission, accepted_at)?;
-        if full {
+        if full.is_some() {
             // No room for a new one, but what is known is answered as itself.
             message.lane_max = Some(0);
         }
@@ -101,9 +127,9 @@ impl Broker {
                 Enqueued::New { id, position, in_flight } => {
                     return Ok(self.accepted(submission, id, accepted_at, position, in_flight));
                 }
-                Enqueued::LaneFull if full => return Err(BrokerError::TurnsFull { turns_waiting_max }),
                 Enqueued::LaneFull => {
-                    return Err(BrokerError::LaneFull { depth_max: inner.config.depth_max });
+                    let lane = BrokerError::LaneFull { depth_max: inner.config.depth_max };
+                    return Err(full.map_or(lane, Full::error));
                 }
                 Enqueued::Duplicate(id) => {
                     match self.duplicate(&submission, id).await.map_err(maybe_stored)? {

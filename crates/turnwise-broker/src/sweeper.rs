@@ -109,6 +109,11 @@ impl Broker {
         if count > self.0.config.retained_turns_max || bytes > self.0.config.retained_bytes_max {
             self.drop_oldest_answers().await?;
         }
+        let (waiting, dead) = self.0.counts.callbacks_held();
+        let over = (waiting + dead).saturating_sub(self.0.config.callbacks_kept_max);
+        if over > 0 && dead > 0 {
+            self.drop_oldest_dead_callbacks(over.min(dead)).await?;
+        }
         // Last: would new work be taken? A store without room says no.
         let asked = Instant::now();
         self.0.store.enqueue(Vec::new()).await?;
@@ -340,6 +345,32 @@ impl Broker {
                 return Ok(());
             }
         }
+    }
+
+    /// From whoever has the most of them, a page at a time.
+    async fn drop_oldest_dead_callbacks(&self, over: u64) -> Result<(), StoreError> {
+        let mut dropped = 0;
+        while dropped < over {
+            let mut most = (0, None);
+            for org in self.0.orgs.all(&OrgScope::All) {
+                let queue = callbacks_queue(&org).map_err(invalid)?;
+                let dead = self.0.store.depth(&queue).await?.dead;
+                if dead > most.0 {
+                    most = (dead, Some(queue));
+                }
+            }
+            let (_, Some(queue)) = most else { break };
+            let page = u32::try_from(over - dropped).unwrap_or(DEAD_PAGE).min(DEAD_PAGE);
+            let oldest = self.0.store.list(&queue, Stage::Dead, None, page).await?;
+            if oldest.is_empty() {
+                break;
+            }
+            let oldest: Vec<_> = oldest.into_iter().map(|info| (info.id, Vec::new())).collect();
+            dropped += oldest.len() as u64;
+            self.0.store.remove(&queue, oldest).await?;
+        }
+        tracing::warn!(dropped, "more callbacks than may be kept: the oldest dead ones are dropped");
+        Ok(())
     }
 
     async fn forget_dead_letters_in(

@@ -251,6 +251,7 @@ async fn finish(context: &Context, turn: &Turn, outcome: TurnOutcome) {
             | BrokerError::LaneFull { .. }
             | BrokerError::OrgsFull { .. }
             | BrokerError::TurnsFull { .. }
+            | BrokerError::CallbacksFull { .. }
             | BrokerError::TooManyOrgs { .. }
             | BrokerError::DedupConflict(_) => {
                 tracing::error!(message_id = %turn.id, %error, "the store refuses the end of a turn");

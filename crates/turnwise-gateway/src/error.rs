@@ -160,6 +160,13 @@ impl From<BrokerError> for Failure {
                 ),
             )
             .retry_after(TURNS_FULL_RETRY_SECONDS),
+            BrokerError::CallbacksFull { callbacks_kept_max } => Failure::new(
+                Code::Overloaded,
+                format!(
+                    "{callbacks_kept_max} callbacks wait already; without `callback_url` the message is taken; nothing was stored"
+                ),
+            )
+            .retry_after(TURNS_FULL_RETRY_SECONDS),
             BrokerError::OrgsFull { orgs_max } => Failure::invalid_at(
                 "/org_id",
                 format!("must name an organisation that is known: {orgs_max} are, and no more are taken"),

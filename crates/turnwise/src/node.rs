@@ -276,6 +276,7 @@ fn broker_config(config: &Config) -> BrokerConfig {
             allow_private_hosts: config.callbacks.allow_private_hosts.clone(),
             attempts_max: config.callbacks.attempts_max,
         },
+        callbacks_kept_max: config.callbacks.kept_max,
         callback_lease: config.callbacks.sending.timeout + CALLBACK_LEASE_MARGIN,
         ..BrokerConfig::default()
     }

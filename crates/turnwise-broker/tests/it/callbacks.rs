@@ -248,3 +248,36 @@ async fn dead_callbacks_are_forgotten_after_twice_the_retention() {
     sweep().await;
     assert!(!there().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_callbacks_are_kept_and_the_oldest_dead_go_first() {
+    let bench = Bench::with(BrokerConfig { callbacks_kept_max: 2, ..config() }).await;
+    let count = async || {
+        let shutdown = CancellationToken::new();
+        let stop = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            shutdown.cancel();
+        };
+        tokio::join!(bench.broker.run_sweeper(shutdown.clone()), stop);
+    };
+    let mut dead = Vec::new();
+    for user in ["ann", "bob", "eve"] {
+        bench.send_with_callback(user).await;
+        bench.answer(&bench.claim_one().await, "x").await;
+        let callback = bench.claim_callback().await;
+        bench.settle(&callback, CallbackOutcome::Dead { status: None, reason: "no".to_owned() }).await;
+        dead.push(callback.id);
+    }
+    let kept = async |id| bench.broker.callback(&OrgScope::All, id).await.unwrap().is_some();
+    count().await;
+    assert_eq!([kept(dead[0]).await, kept(dead[1]).await, kept(dead[2]).await], [false, true, true]);
+    for user in ["zoe", "kim"] {
+        bench.send_with_callback(user).await;
+        bench.answer(&bench.claim_one().await, "x").await;
+    }
+    count().await;
+    assert_eq!([kept(dead[1]).await, kept(dead[2]).await], [false, false], "those that wait are worth more");
+    let refused = bench.broker.submit(with_callback("acme", "late", None, URL)).await;
+    assert_eq!(refused, Err(BrokerError::CallbacksFull { callbacks_kept_max: 2 }));
+    bench.broker.submit(submission("acme", "late", "hi")).await.unwrap();
+}

@@ -13,6 +13,7 @@ pub(crate) struct Callbacks {
     pub(crate) accepted: bool,
     pub(crate) allow_private_hosts: Vec<String>,
     pub(crate) attempts_max: u32,
+    pub(crate) kept_max: u64,
     pub(crate) sending: CallbackConfig,
 }
 
@@ -45,6 +46,7 @@ impl Reader<'_> {
             accepted: !secrets.is_empty() || self.switch("callbacks.unsigned")?,
             allow_private_hosts,
             attempts_max: self.number("callbacks.max_attempts", limits::CALLBACK_ATTEMPTS)?,
+            kept_max: self.number("callbacks.kept_max", limits::RETAINED_TURNS)?,
             sending: CallbackConfig {
                 concurrency: self.number("callbacks.concurrency", limits::CALLBACK_CONCURRENCY)?,
                 host_concurrency: self.number("callbacks.host_concurrency", limits::CALLBACK_CONCURRENCY)?,

@@ -298,6 +298,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Tries of one callback; then it is a dead letter.",
     ),
     setting(
+        "callbacks.kept_max",
+        "TURNWISE_CALLBACKS_KEPT_MAX",
+        Form::Number,
+        "200000",
+        "Callbacks that wait or are dead letters, kept at most: the oldest dead ones go first; while so many wait, a message with a callback_url is answered with 503. Each takes about 500 bytes of memory.",
+    ),
+    setting(
         "message.mode",
         "TURNWISE_MESSAGE_MODE",
         Form::Text,
