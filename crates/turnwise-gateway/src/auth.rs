@@ -18,6 +18,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tokio_util::sync::CancellationToken;
 use turnwise_api::Code;
 use turnwise_broker::OrgScope;
+use turnwise_metrics::Gauge;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Names under which keys are sent in query strings by mistake.
@@ -36,6 +37,8 @@ pub(crate) struct Holder {
     pub(crate) tickets: AtomicUsize,
     /// Its long answers that wait for their readers.
     pub(crate) answers: Waiting,
+    /// Its open streams.
+    pub(crate) streams: Gauge,
 }
 
 impl Holder {
@@ -46,6 +49,7 @@ impl Holder {
             meter: Meter::default(),
             tickets: AtomicUsize::new(0),
             answers: Waiting::default(),
+            streams: Gauge::default(),
         })
     }
 

@@ -66,6 +66,10 @@ pub struct GatewayConfig {
     pub connections_max: usize,
     /// Of them, those of one address; 127.0.0.1 and ::1 are not counted.
     pub connections_per_address_max: usize,
+    /// Open event streams of turns.
+    pub streams_max: usize,
+    /// Of them, those of one key.
+    pub streams_per_key_max: usize,
     /// How often one key may ask; none for no limit.
     pub key_rate: Option<Rate>,
     /// How often one conversation takes a message; none for no limit.
@@ -99,6 +103,8 @@ impl Default for GatewayConfig {
             cors_origins: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            streams_max: limits::STREAMS_MAX,
+            streams_per_key_max: limits::STREAMS_MAX,
             key_rate: None,
             conversation_rate: None,
             ticket_secret: None,

@@ -7,6 +7,10 @@ pub(crate) const CONNECTIONS_MAX: usize = 16_384;
 /// Connections of one address unless configured: a person needs a handful, a
 /// company behind one address some hundreds.
 pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Open event streams unless configured: fewer than connections, so that other requests find one.
+pub(crate) const STREAMS_MAX: usize = 12_288;
+/// Seconds after which who found no room for a stream should come back.
+pub(crate) const STREAMS_RETRY_SECONDS: u32 = 5;
 /// Connections beyond those that are told so at once; others are closed without a word.
 pub(crate) const CROWDED_TOLD_MAX: usize = 64;
 /// Time for such a connection to ask before it is closed.

@@ -319,6 +319,8 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         write_stall_max: config.http.write_stall,
         connections_max: descriptors::connections_within(config.http.connections_max, calls),
         connections_per_address_max: config.http.connections_per_address_max,
+        streams_max: config.http.streams_max,
+        streams_per_key_max: config.http.streams_per_key_max,
         loopback,
         cors_origins: config.cors_origins.clone(),
         key_rate: config.key_rate,

@@ -4,6 +4,7 @@ use super::live::Live;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
+use crate::limits::STREAMS_RETRY_SECONDS;
 use crate::note::About;
 use crate::rest::query::Parameters;
 use crate::rest::rules::{self, Errors};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use turnwise_api::Code;
 use turnwise_broker::{BrokerError, Follow, StreamPosition, TurnEvent};
 use turnwise_core::MessageId;
+use turnwise_metrics::{Gauge, Held};
 
 pub(crate) async fn follow(
     State(app): State<Arc<App>>,
@@ -48,7 +50,7 @@ pub(crate) async fn follow(
     let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
         return Err(Failure::not_found());
     };
-    let events = counted(&app, events);
+    let events = counted(&app, seat(&app, &caller)?, events);
     let room = app.answers.of_key(&caller.holder().answers);
     let mut live = Live::new(id, events, room, app.drain.closing(), caller.revoked());
     if let Some(ticket) = caller.ticket().copied() {
@@ -68,11 +70,35 @@ pub(crate) async fn follow(
     Ok(response)
 }
 
+/// Counts as an open stream while it is kept, in all and of its key.
+type Seat = [Held; 2];
+
+/// A place for one more reader.
+fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
+    let (all, own) = (&app.counts.streams, &caller.holder().streams);
+    let full = |open: &Gauge, most: usize| open.get() >= u64::try_from(most).unwrap_or(u64::MAX);
+    let refused = |whose: &str| {
+        let detail = format!("As many streams as may be are open {whose}");
+        Failure::new(Code::RateLimited, detail).retry_after(STREAMS_RETRY_SECONDS)
+    };
+    if full(own, app.config.streams_per_key_max) {
+        return Err(refused("under this key"));
+    }
+    if full(all, app.config.streams_max) {
+        return Err(refused("on this server"));
+    }
+    Ok([all.hold(), own.hold()])
+}
+
 /// The same events; a scraper is told how many there were, and that somebody reads.
-fn counted(app: &Arc<App>, events: Follow) -> impl Stream<Item = Result<TurnEvent, BrokerError>> + use<> {
-    let (open, counts) = (app.counts.streams.hold(), Arc::clone(&app.counts));
+fn counted(
+    app: &Arc<App>,
+    seat: Seat,
+    events: Follow,
+) -> impl Stream<Item = Result<TurnEvent, BrokerError>> + use<> {
+    let counts = Arc::clone(&app.counts);
     events.inspect(move |event| {
-        let _open = &open;
+        let _open = &seat;
         counts.stream_events.add(u64::from(event.is_ok()));
     })
 }

@@ -1,7 +1,7 @@
 //! Readers of streams that stop, or nearly: they hold little, delay nobody,
 //! are dropped, and can go on where they were.
 
-use crate::client::{Event, get, post};
+use crate::client::{Call, Event, get, post};
 use crate::node::{Node, answered, body, body_of, key, node};
 use bytes::Bytes;
 use std::time::Duration;
@@ -247,4 +247,43 @@ async fn one_keys_slow_readers_leave_room_for_others() {
     node.send(&get(&paths[0]).header("X-API-Key", "secret-a")).await.assert_problem(503, "overloaded");
     assert_eq!(node.send(&get(&paths[1]).header("X-API-Key", "secret-b")).await.status, 200);
     drop(slow);
+}
+
+#[tokio::test]
+async fn a_key_has_so_many_streams_and_others_find_room() {
+    let node = node(|config| {
+        config.keys = vec![key("o"), key("p")];
+        config.streams_per_key_max = 2;
+        config.streams_max = 3;
+    })
+    .await;
+    let own = |org: &str, call: Call| call.header("X-API-Key", &format!("secret-{org}"));
+    let mut paths = Vec::new();
+    for org in ["o", "p"] {
+        let sent = own(org, post(&body_of(org, "u", "x")).header("Prefer", "respond-async"));
+        let id = node.send(&sent).await.json()["message_id"].as_str().unwrap().to_owned();
+        paths.push(format!("/api/v1/stream?user_id=u&message_id={id}"));
+    }
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(own("o", get(&paths[0])).open(node.address).await);
+    }
+    node.send(&own("o", get(&paths[0]))).await.assert_problem(429, "rate_limited");
+    let other = own("p", get(&paths[1])).open(node.address).await;
+    let refused = node.send(&own("p", get(&paths[1]))).await;
+    refused.assert_problem(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    // Whoever leaves makes room, and reading without a stream needs none.
+    assert_eq!(node.send(&own("o", get("/api/v1/queue/u"))).await.status, 200);
+    drop(open.pop());
+    let again = async {
+        loop {
+            let stream = own("o", get(&paths[0])).open(node.address).await;
+            if stream.head.status == 200 {
+                break stream;
+            }
+        }
+    };
+    let again = timeout(Duration::from_secs(20), again).await.expect("a place is free again");
+    drop((other, again));
 }

@@ -13,6 +13,8 @@ pub(crate) struct HttpLimits {
     pub(crate) write_stall: Duration,
     pub(crate) connections_max: usize,
     pub(crate) connections_per_address_max: usize,
+    pub(crate) streams_max: usize,
+    pub(crate) streams_per_key_max: usize,
 }
 
 impl HttpLimits {
@@ -27,6 +29,8 @@ impl HttpLimits {
             connections_max: read.number("http.connections_max", limits::CONNECTIONS)?,
             connections_per_address_max: read
                 .number("http.connections_per_address_max", limits::CONNECTIONS_PER_ADDRESS)?,
+            streams_max: read.number("http.streams_max", limits::STREAMS)?,
+            streams_per_key_max: read.number("http.streams_per_key_max", limits::STREAMS)?,
         })
     }
 }

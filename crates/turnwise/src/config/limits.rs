@@ -16,6 +16,8 @@ pub(super) const HTTP_TIME: RangeInclusive<Duration> =
 pub(super) const CONNECTIONS: RangeInclusive<u64> = 16..=1_000_000;
 /// At most all of them.
 pub(super) const CONNECTIONS_PER_ADDRESS: RangeInclusive<u64> = 1..=*CONNECTIONS.end();
+/// The same.
+pub(super) const STREAMS: RangeInclusive<u64> = CONNECTIONS_PER_ADDRESS;
 /// Nothing else limits it: an agent may think for days.
 pub(super) const AGENT_TIMEOUT: RangeInclusive<Duration> = MOMENT..=MONTH;
 /// Each call needs a connection and memory of its own.

@@ -120,6 +120,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Of them, those from one address (IPv6: from one /64). 127.0.0.1 and ::1 are not counted. Raise it when a proxy on another machine stands in front.",
     ),
     setting(
+        "http.streams_max",
+        "TURNWISE_STREAMS_MAX",
+        Form::Number,
+        "12288",
+        "Open event streams of turns; more are answered with 429. Keep it below http.connections_max, so that other requests find a connection.",
+    ),
+    setting(
+        "http.streams_per_key_max",
+        "TURNWISE_STREAMS_PER_KEY_MAX",
+        Form::Number,
+        "12288",
+        "Of them, those of one API key, tickets made with it included.",
+    ),
+    setting(
         "cors.origins",
         "TURNWISE_CORS_ORIGINS",
         Form::List,

@@ -25,12 +25,12 @@ const SECONDS_ENV: &str = "TURNWISE_OUTAGE_SECONDS";
 /// Readers that stop reading.
 const READERS: usize = 1_000;
 /// Events of the answer they do not read, and what a reader's socket holds of it.
-const UNREAD_EVENTS: u32 = 4_000;
+const UNREAD_EVENTS: u32 = 16_000;
 /// Events of each answer that is read beside it.
 const EVENTS: usize = 20;
 const UNREAD_SOCKET_BYTES: u32 = 4_096;
-/// What all of them may cost the server. Copies of the answer for each would be ten times that.
-const UNREAD_MEMORY_MAX: f64 = 96e6;
+/// A quarter of a mebibyte for each reader; the answer is four times as long.
+const UNREAD_MEMORY_MAX: f64 = READERS as f64 * 262_144.0;
 const ORGS: [&str; 3] = ["acme", "blue", "corp"];
 const USERS_PER_ORG: usize = 2;
 /// Between two messages of a client.
