@@ -4,7 +4,7 @@
 use crate::conversation::Conversation;
 use crate::limits::{CONVERSATIONS_LISTED_MAX, GROUPS_MAX};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use turnwise_core::{OrderingKey, Timestamp};
@@ -19,7 +19,7 @@ pub(crate) struct Lanes {
     /// The active one looked at last without a reason.
     looked_at: Option<Lane>,
     /// Active ones in which a turn has ended: to be looked up.
-    pub(crate) maybe_idle: HashSet<Lane>,
+    pub(crate) maybe_idle: BTreeSet<Lane>,
     /// Those that were there before this node started are counted too.
     pub(crate) complete: bool,
 }

@@ -28,7 +28,7 @@ const DROP_AT_LEAST_PART: u64 = 100;
 struct Expiries {
     seen: HashMap<QueueName, u64>,
     /// In the last round.
-    listed: HashSet<QueueName>,
+    listed: BTreeSet<QueueName>,
 }
 
 impl Expiries {
@@ -134,7 +134,7 @@ impl Broker {
     async fn refresh_counters(&self, expiries: &mut Expiries) -> Result<(), StoreError> {
         let inner = &self.0;
         let (mut all, mut callbacks) = (Depth::default(), Depth::default());
-        let mut listed = HashSet::new();
+        let mut listed = BTreeSet::new();
         let mut after: Option<QueueName> = None;
         loop {
             let page = inner.store.queues(after, QUEUES_PAGE).await?;
