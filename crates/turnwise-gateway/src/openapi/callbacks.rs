@@ -10,6 +10,8 @@ use turnwise_api::{
 };
 
 const CALLBACK: &str = "00000000-0000-8003-b7a8-9a72b3e316c8";
+/// A callback's id and its organisation in hexadecimal digits.
+const CURSOR: &str = r"^[0-9a-f-]{36}\.([0-9a-f]{2}){1,256}$";
 
 pub(super) const TAG: &str = "callbacks";
 
@@ -176,8 +178,9 @@ pub(super) fn parameters(all: &mut Map<String, Value>) {
     add(
         "Cursor",
         json!({
-            "in": "query", "name": "after", "required": false, "description": "`next` of the page before.",
-            "schema": { "type": "string" }, "example": format!("{CALLBACK}.61636d65"),
+            "in": "query", "name": "after", "required": false,
+            "description": "`next` of the page before. Another text is refused.",
+            "schema": { "type": "string", "pattern": CURSOR }, "example": format!("{CALLBACK}.61636d65"),
         }),
     );
     add(
