@@ -41,22 +41,15 @@ pub(super) struct DiskName<'a>(pub(super) &'a str, pub(super) u8, pub(super) &'a
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct DiskMessage<'a> {
-    pub(super) nonce: u64,
     #[serde(borrow)]
-    pub(super) queue: DiskName<'a>,
-    pub(super) key: Option<Blob<'a>>,
-    pub(super) priority: u8,
-    pub(super) max_attempts: u32,
-    pub(super) enqueued_at: i64,
-    pub(super) deliver_at: Option<i64>,
-    pub(super) expires_at: Option<i64>,
+    pub(super) head: DiskMessageHead<'a>,
     pub(super) headers: Vec<(&'a str, &'a str)>,
     pub(super) payload: Blob<'a>,
     pub(super) at_end: Vec<DiskEffect<'a>>,
 }
 
-/// The beginning of a [`DiskMessage`]: what the indexes need.
-#[derive(Deserialize)]
+/// The beginning of a [`DiskMessage`], which can be read alone: what the indexes need.
+#[derive(Serialize, Deserialize)]
 pub(super) struct DiskMessageHead<'a> {
     pub(super) nonce: u64,
     #[serde(borrow)]

@@ -2,8 +2,8 @@
 //! postcard. What does not check out is refused by its key, never guessed at.
 
 use super::disk::{
-    Blob, DiskChunk, DiskCursor, DiskDedup, DiskEffect, DiskEvent, DiskMessage, DiskMeta, DiskName,
-    DiskNewDedup, DiskNewEvent, DiskNewMessage, DiskState, DiskTopic,
+    Blob, DiskChunk, DiskCursor, DiskDedup, DiskEffect, DiskEvent, DiskMessage, DiskMessageHead, DiskMeta,
+    DiskName, DiskNewDedup, DiskNewEvent, DiskNewMessage, DiskState, DiskTopic,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -166,14 +166,16 @@ fn headers_to_disk(headers: &Headers) -> Vec<(&str, &str)> {
 
 fn message_to_disk(message: &StoredMessage) -> DiskMessage<'_> {
     DiskMessage {
-        nonce: message.id.nonce(),
-        queue: name_to_disk(&message.queue),
-        key: message.key.as_ref().map(|key| Blob(&key.0)),
-        priority: message.priority.0,
-        max_attempts: message.max_attempts,
-        enqueued_at: message.enqueued_at.0,
-        deliver_at: message.deliver_at.map(|at| at.0),
-        expires_at: message.expires_at.map(|at| at.0),
+        head: DiskMessageHead {
+            nonce: message.id.nonce(),
+            queue: name_to_disk(&message.queue),
+            key: message.key.as_ref().map(|key| Blob(&key.0)),
+            priority: message.priority.0,
+            max_attempts: message.max_attempts,
+            enqueued_at: message.enqueued_at.0,
+            deliver_at: message.deliver_at.map(|at| at.0),
+            expires_at: message.expires_at.map(|at| at.0),
+        },
         headers: headers_to_disk(&message.headers),
         payload: Blob(&message.payload),
         at_end: message.at_end.iter().map(effect_to_disk).collect(),
@@ -286,15 +288,16 @@ impl<'r> Reader<'r> {
     }
 
     fn message(&self, key: u64, message: DiskMessage<'r>) -> Result<StoredMessage> {
+        let head = message.head;
         Ok(StoredMessage {
-            id: MessageId::new(key, message.nonce),
-            queue: self.name(&message.queue)?,
-            key: message.key.map(ordering_key),
-            priority: Priority(message.priority),
-            max_attempts: message.max_attempts,
-            enqueued_at: Timestamp(message.enqueued_at),
-            deliver_at: message.deliver_at.map(Timestamp),
-            expires_at: message.expires_at.map(Timestamp),
+            id: MessageId::new(key, head.nonce),
+            queue: self.name(&head.queue)?,
+            key: head.key.map(ordering_key),
+            priority: Priority(head.priority),
+            max_attempts: head.max_attempts,
+            enqueued_at: Timestamp(head.enqueued_at),
+            deliver_at: head.deliver_at.map(Timestamp),
+            expires_at: head.expires_at.map(Timestamp),
             headers: headers(&message.headers),
             payload: self.bytes(message.payload),
             at_end: self.effects(message.at_end)?,
