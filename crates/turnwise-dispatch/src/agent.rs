@@ -15,6 +15,7 @@ use turnwise_broker::Turn;
 
 use crate::config::{ConfigError, DispatchConfig, Target};
 use crate::limits::{CONNECT_TIME_MAX, IDLE_CONNECTION_TIME_MAX};
+use crate::tracked::Tracked;
 
 /// The way to the agent.
 pub(crate) struct Agent {
@@ -31,20 +32,6 @@ trait Transport: Send + Sync {
 impl<C: Connect + Clone + Send + Sync + 'static> Transport for Client<C, Full<Bytes>> {
     fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         self.request(request)
-    }
-}
-
-/// Runs the client's connections where somebody waits for them.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
     }
 }
 

@@ -15,6 +15,7 @@ mod run;
 mod span;
 pub mod sse;
 mod tls;
+mod tracked;
 mod turn;
 mod verdict;
 
@@ -23,3 +24,4 @@ pub use callback::connect::{Resolve, Resolved, SystemResolver};
 pub use callback::{CallbackWorker, Random};
 pub use config::{ConfigError, DispatchConfig, StreamMode};
 pub use run::{AgentProbe, AgentStatus, Dispatcher};
+pub use tracked::Tracked;

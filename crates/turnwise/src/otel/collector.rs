@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use turnwise_dispatch::Tracked;
 
 /// Time for one batch to be taken.
 const SEND_TIME_MAX: Duration = Duration::from_secs(5);
@@ -25,20 +26,6 @@ pub(super) struct Collector {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     uri: Uri,
     connections: TaskTracker,
-}
-
-/// Runs the client's connections where somebody waits for them.
-#[derive(Clone)]
-struct Tracked(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
 }
 
 impl Collector {
