@@ -1,17 +1,20 @@
 //! The whole program where it meets the network: too few file descriptors,
 //! and what strangers manage to put into its log.
 
-use crate::support::{PATIENCE, Running, serve, turnwise};
+use crate::support::{PATIENCE, Running, accepted, read, serve, turnwise};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use turnwise_mock::{AgentConfig, FakeAgent};
 
 /// Files the server may have open: far fewer than the connections that come.
 const FILES: u32 = 64;
 const CROWD: usize = 200;
+/// Conversations whose calls need more descriptors than there are.
+const CALLS: usize = 100;
 
 fn address(server: &Running) -> String {
     server.url().strip_prefix("http://").unwrap().to_owned()
@@ -34,14 +37,42 @@ async fn logged(folder: &Path, mut command: Command, format: &str) -> Running {
     Running::start(&mut command).await
 }
 
-#[tokio::test]
-async fn too_few_descriptors_are_survived() {
-    let folder = tempfile::tempdir().unwrap();
+/// The binary with so few files.
+fn short_of_files(folder: &Path) -> Command {
     let mut shell = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_turnwise");
     shell.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" \"$@\""), program]);
-    shell.current_dir(folder.path()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-    shell.env("LOG_LEVEL", "WARN").env("TURNWISE_HTTP_HEAD", "1");
+    shell.current_dir(folder).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    shell.env("LOG_LEVEL", "WARN");
+    shell
+}
+
+#[tokio::test]
+async fn calls_for_which_no_descriptor_is_left_are_made_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = AgentConfig { delay_ms: 300, ..AgentConfig::default() };
+    let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), slow).await.unwrap();
+    let mut command = short_of_files(folder.path());
+    command.env("WORKER_BASE_URL", agent.base_url()).env("TURNWISE_AGENT_CONCURRENCY", CALLS.to_string());
+    let server = logged(folder.path(), command, "text").await;
+    let mut turns = Vec::new();
+    for user in (0..CALLS).map(|user| format!("u{user}")) {
+        turns.push((accepted(server.url(), &user, "hello").await, user));
+    }
+    for (id, user) in turns {
+        let events = read(server.url(), &user, &id, None).await;
+        assert_eq!(events.last().map(|event| event.event.as_str()), Some("complete"), "{user}: {events:?}");
+    }
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("no call to the agent can be opened"), "so many calls were too many: {log}");
+    assert_eq!(server.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn too_few_descriptors_are_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = short_of_files(folder.path());
+    shell.env("TURNWISE_HTTP_HEAD", "1");
     let server = logged(folder.path(), shell, "text").await;
     let address = address(&server);
     let mut crowd = Vec::new();
