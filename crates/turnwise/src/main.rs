@@ -4,13 +4,13 @@ mod child;
 mod cli;
 mod client;
 mod config;
-mod descriptors;
 mod failure;
 mod node;
 #[cfg_attr(not(feature = "otel"), path = "otel_left_out.rs")]
 mod otel;
 mod process;
 mod reload;
+mod rlimits;
 mod telemetry;
 
 fn main() -> std::process::ExitCode {

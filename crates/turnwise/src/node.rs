@@ -2,10 +2,10 @@
 //! dispatcher, gateway. Nothing else knows them all.
 
 use crate::config::{AgentStream, Config, StoreKind};
-use crate::descriptors;
 use crate::failure::{Exit, Failure};
 use crate::process::Process;
 use crate::reload::{self, Reload};
+use crate::rlimits;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -317,7 +317,7 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         body_idle_max: config.http.body_idle,
         body_time_max: config.http.body,
         write_stall_max: config.http.write_stall,
-        connections_max: descriptors::connections_within(config.http.connections_max, calls),
+        connections_max: rlimits::connections_within(config.http.connections_max, calls),
         connections_per_address_max: config.http.connections_per_address_max,
         streams_max: config.http.streams_max,
         streams_per_key_max: config.http.streams_per_key_max,

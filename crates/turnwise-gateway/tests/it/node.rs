@@ -140,3 +140,12 @@ pub(crate) fn answered(text: &str) -> TurnOutcome {
         format!(r#"{{"responses":["{text}"],"response_language":"en","voice_audio_base64":null,"more":1}}"#);
     TurnOutcome::Completed { answer: Some(Bytes::from(answer)), unsaved: Vec::new() }
 }
+
+/// Raises the number of files this process may open to what the system allows.
+pub(crate) fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    assert!(files > 2_500, "this test needs `ulimit -n 2500`, not {files}");
+}

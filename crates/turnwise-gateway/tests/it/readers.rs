@@ -2,7 +2,7 @@
 //! are dropped, and can go on where they were.
 
 use crate::client::{Call, Event, get, post};
-use crate::node::{Node, answered, body, body_of, key, node};
+use crate::node::{Node, allow_files, answered, body, body_of, key, node};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,15 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn path(id: &str) -> String {
     format!("/api/v1/stream?user_id=u&message_id={id}")
-}
-
-/// Raises the number of files this process may open to what the system allows.
-fn allow_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    assert!(files > 2_500, "this test needs `ulimit -n 2500`, not {files}");
 }
 
 /// Asks for a stream with little room for it, and reads nothing.

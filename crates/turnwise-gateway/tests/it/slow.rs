@@ -1,13 +1,15 @@
 //! Clients that send or read slower than anybody has patience for.
 
 use crate::client::{Open, get, post};
-use crate::node::{Node, answered, body, node};
+use crate::node::{Node, allow_files, answered, body, node};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Heads that trickle at once.
+const TRICKLES: usize = 1_000;
 
 /// Announces a body of so many bytes and waits until the node reads it.
 async fn announce(node: &Node, bytes: usize) -> TcpStream {
@@ -137,10 +139,11 @@ async fn until_closed(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn heads_that_trickle_end_with_408_and_delay_nobody() {
+async fn a_thousand_heads_that_trickle_end_with_408_and_delay_nobody() {
+    allow_files();
     let node = node(|config| config.head_time_max = Duration::from_secs(2)).await;
     let mut slow = tokio::task::JoinSet::new();
-    for number in 0..200 {
+    for number in 0..TRICKLES {
         let stream = begin(&node, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
         slow.spawn(async move {
             let (mut read, mut write) = stream.into_split();
@@ -165,7 +168,7 @@ async fn heads_that_trickle_end_with_408_and_delay_nobody() {
         assert_eq!(node.send(&get("/livez")).await.status, 200, "others are served meanwhile");
     }
     let answers = timeout(PATIENCE, slow.join_all()).await.expect("all of them end");
-    assert_eq!(answers.len(), 200);
+    assert_eq!(answers.len(), TRICKLES);
     for text in answers {
         assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("request_timeout"), "{text}");
     }

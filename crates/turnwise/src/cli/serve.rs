@@ -3,10 +3,10 @@
 use super::version::VERSION;
 use super::{Context, Outcome, StopSignals, print, runtime};
 use crate::config::{self, Config, StoreKind};
-use crate::descriptors;
 use crate::failure::{Exit, Failure};
 use crate::node::{self, Node};
 use crate::otel::Exporter;
+use crate::rlimits;
 use crate::telemetry;
 use clap::Args;
 use serde_json::json;
@@ -67,7 +67,8 @@ impl ServeArgs {
 pub(crate) fn run(context: &Context, arguments: &ServeArgs) -> Outcome {
     let config = Config::load(context.config.as_deref(), &config::environment(), &arguments.flags())?;
     telemetry::start(&config, context.json)?;
-    descriptors::raise();
+    rlimits::raise();
+    rlimits::no_core_dumps();
     #[cfg(feature = "mutants")]
     super::mutant::set(arguments.mutant.as_deref())?;
     let runtime = runtime(config.threads)?;

@@ -242,3 +242,17 @@ async fn an_agent_that_tells_what_it_was_sent_is_not_repeated() {
         watched.end(folder.path()).await;
     }
 }
+
+#[tokio::test]
+async fn a_crash_leaves_no_memory_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_turnwise");
+    command.args(["-c", "ulimit -c hard && exec \"$0\" \"$@\"", program, "serve", "--json", "--port", "0"]);
+    command.current_dir(folder.path()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    let server = Running::start(&mut command).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.process.id().unwrap())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    assert_eq!(server.terminate().await, Some(0));
+}

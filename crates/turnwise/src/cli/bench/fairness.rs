@@ -8,8 +8,8 @@ use super::table::{self, Goal, Row};
 use super::{AgentThread, step};
 use crate::child::{ServerProcess, Setup};
 use crate::cli::{Context, Outcome, print};
-use crate::descriptors;
 use crate::failure::{Exit, Failure};
+use crate::rlimits;
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ pub(crate) struct FairnessArgs {
 
 pub(super) async fn fairness(context: &Context, arguments: &FairnessArgs) -> Outcome {
     let readers = usize::from(arguments.readers);
-    descriptors::raise();
+    rlimits::raise();
     let folder = tempfile::Builder::new().prefix("turnwise-bench-").tempdir()?;
     let agent = AgentThread::with(AgentConfig {
         delay_ms: AGENT_MS,

@@ -9,8 +9,8 @@ use super::table::{self, Goal, Row};
 use super::{AgentThread, step};
 use crate::child::{ServerProcess, Setup};
 use crate::cli::{Context, Outcome, print};
-use crate::descriptors;
 use crate::failure::Failure;
+use crate::rlimits;
 use clap::Args;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ pub(crate) struct OutageArgs {
 }
 
 pub(super) async fn outage(context: &Context, arguments: &OutageArgs) -> Outcome {
-    descriptors::raise();
+    rlimits::raise();
     let folder = tempfile::Builder::new().prefix("turnwise-bench-").tempdir()?;
     let agent = AgentThread::with(AgentConfig {
         delay_ms: AGENT_MS,

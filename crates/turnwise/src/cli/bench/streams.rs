@@ -6,8 +6,8 @@ use super::table::{self, Goal, Row};
 use super::{Context, Outcome, print};
 use crate::child::{ServerProcess, Setup};
 use crate::client::{Message, Server};
-use crate::descriptors;
 use crate::failure::{Exit, Failure};
+use crate::rlimits;
 use clap::Args;
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,8 +44,8 @@ pub(crate) struct StreamsArgs {
 pub(super) async fn streams(context: &Context, arguments: &StreamsArgs) -> Outcome {
     let count = usize::try_from(arguments.count).unwrap_or(usize::MAX);
     let open_files = count + BESIDE;
-    descriptors::raise();
-    if descriptors::connections_within(open_files, 0) < open_files {
+    rlimits::raise();
+    if rlimits::connections_within(open_files, 0) < open_files {
         return Err(Failure::new(
             Exit::Usage,
             "too few open files are allowed",

@@ -1,5 +1,5 @@
-//! File descriptors: every connection takes one, and a system's soft limit is
-//! far below what it really allows.
+//! What the system grants this process. File descriptors: every connection takes one, and a system's soft limit is
+//! far below what it really allows. Memory: it holds keys and message texts, which belong in no core dump.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -15,6 +15,15 @@ pub(crate) fn raise() {
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
     {
         tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// A crash leaves no copy of the memory on disk. Where the system hands dumps to a program (core(5): a core_pattern
+/// that begins with a pipe), the limit does not count and that program decides.
+pub(crate) fn no_core_dumps() {
+    let limit = getrlimit(Resource::Core);
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }) {
+        tracing::warn!(%error, "core dumps cannot be turned off: a crash may write keys and texts to disk");
     }
 }
 
