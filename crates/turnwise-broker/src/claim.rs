@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use turnwise_core::limits::CLAIM_LIMIT_MAX;
 use turnwise_core::{
-    Claim, Delivery, Extended, Kind, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError, Timestamp,
-    TopicName,
+    Claim, Delivery, Extended, Kind, NameError, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError,
+    Timestamp, TopicName,
 };
 
 /// Orgs that may have a turn, or a callback, to claim; next one first.
@@ -112,6 +112,14 @@ impl Ring {
     }
 }
 
+/// A message that an org's share brought.
+pub(crate) struct Leased {
+    pub(crate) org: String,
+    pub(crate) delivery: Delivery,
+    /// On this node's clock, never after the store lets it run out.
+    pub(crate) ends_at: Instant,
+}
+
 /// What earlier calls left in the reply topic.
 #[derive(Default)]
 struct Earlier {
@@ -129,27 +137,40 @@ impl Broker {
     /// # Errors
     /// When the store does not answer and no turn was leased.
     pub async fn claim_turns(&self, limit: u32) -> Result<Vec<Turn>, BrokerError> {
-        let ring = &self.0.ring;
-        self.poll(ring).await?;
+        let leased = self.claim_shares(&self.0.ring, limit, self.0.config.turn_lease, turns_queue).await?;
         let mut turns = Vec::new();
+        for Leased { org, delivery, ends_at } in leased {
+            turns.extend(self.take_on(&org, delivery, ends_at).await);
+        }
+        Ok(turns)
+    }
+
+    /// Leases up to `limit` messages of the queues of one kind, an equal share of each org in turn. Never waits.
+    ///
+    /// # Errors
+    /// When the store does not answer and nothing was leased.
+    pub(crate) async fn claim_shares(
+        &self,
+        ring: &Ring,
+        limit: u32,
+        lease: Duration,
+        queue_of: fn(&str) -> Result<QueueName, NameError>,
+    ) -> Result<Vec<Leased>, BrokerError> {
+        self.poll(ring).await?;
+        let mut leased = Vec::new();
         let mut wanted = limit.min(CLAIM_LIMIT_MAX);
         while wanted > 0
             && let Some((org, orgs)) = ring.take()
         {
             let orgs = u32::try_from(orgs).unwrap_or(u32::MAX).max(1);
             let share = (wanted / orgs).max(1);
-            let claim = Claim {
-                queue: turns_queue(&org)?,
-                limit: share,
-                lease: self.0.config.turn_lease,
-                durable: false,
-            };
-            let ends_at = Instant::now() + claim.lease;
+            let claim = Claim { queue: queue_of(&org)?, limit: share, lease, durable: false };
+            let ends_at = Instant::now() + lease;
             let deliveries = match self.0.store.claim(claim).await {
                 Ok(deliveries) => deliveries,
                 Err(error) => {
                     ring.add(&org);
-                    if turns.is_empty() {
+                    if leased.is_empty() {
                         return Err(error.into());
                     }
                     break;
@@ -160,15 +181,17 @@ impl Broker {
                 ring.add(&org);
             }
             wanted = wanted.saturating_sub(got);
-            for delivery in deliveries {
-                turns.extend(self.take_on(&org, delivery, ends_at).await);
-            }
+            leased.extend(deliveries.into_iter().map(|delivery| Leased {
+                org: org.clone(),
+                delivery,
+                ends_at,
+            }));
         }
-        Ok(turns)
+        Ok(leased)
     }
 
     /// Works without any hint: asks now and then which queues hold messages.
-    pub(crate) async fn poll(&self, ring: &Ring) -> Result<(), StoreError> {
+    async fn poll(&self, ring: &Ring) -> Result<(), StoreError> {
         let due = ring.poll_is_due(self.0.now(), self.0.config.poll_interval);
         let answer = if due { self.mark_all_with_messages(ring).await } else { Ok(()) };
         if answer.is_err() {
@@ -311,7 +334,7 @@ impl Broker {
     /// Whether the turn's lease still lives, as far as this node knows. Costs nothing to ask.
     #[must_use]
     pub fn holds(&self, turn: &Turn) -> bool {
-        turn.lease.is_held(self.0.now(), Duration::ZERO)
+        turn.lease.is_held(self.0.now())
     }
 
     /// A lease ended under its holder.

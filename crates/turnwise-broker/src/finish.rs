@@ -4,7 +4,7 @@
 use crate::broker::{Broker, reply_topic_of};
 use crate::callback;
 use crate::error::BrokerError;
-use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
+use crate::lease::{AgentEvent, Turn, TurnOutcome};
 use crate::limits::{RETRY_DELAY_MIN, SETTLE_BACKOFF, SETTLE_TRIES_MAX, UNSAVED_IN_SETTLEMENT_MAX};
 use crate::local::Appended;
 use crate::news::News;
@@ -42,9 +42,12 @@ impl Broker {
         if events.is_empty() {
             return Ok(());
         }
-        self.hold(turn).await?;
-        let topic = reply_topic_of(&turn.org, turn.id)?;
         let lease = &turn.lease;
+        if !lease.is_held(self.0.now()) {
+            self.lost(lease);
+            return Err(BrokerError::LeaseLost);
+        }
+        let topic = reply_topic_of(&turn.org, turn.id)?;
         let mut batch = Vec::with_capacity(events.len() + 1);
         if !lease.processing_stored.load(Ordering::Acquire) {
             batch.push(processing(&topic));
@@ -53,8 +56,13 @@ impl Broker {
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH_ITEMS_MAX));
             let had_events = lease.events_stored.swap(true, Ordering::AcqRel);
-            match self.0.store.append(batch.clone()).await {
-                Ok(answers) => {
+            match self.0.store.append_held(&turn.receipt, batch.clone()).await {
+                Ok(None) => {
+                    lease.events_stored.store(had_events, Ordering::Release);
+                    self.lost(lease);
+                    return Err(BrokerError::LeaseLost);
+                }
+                Ok(Some(answers)) => {
                     let positions = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
                     self.tell_appended(turn, batch, &positions);
                 }
@@ -68,11 +76,7 @@ impl Broker {
             lease.processing_stored.store(true, Ordering::Release);
             batch = rest;
         }
-        if lease.is_held(self.0.now(), Duration::ZERO) {
-            return Ok(());
-        }
-        self.lost(lease);
-        Err(BrokerError::LeaseLost)
+        Ok(())
     }
 
     /// Hands stored events to this node's readers, who would find them in the store too.
@@ -89,23 +93,6 @@ impl Broker {
             });
             Appended { epoch, events: events.collect() }
         });
-    }
-
-    /// The store has no fenced append: so write only while the lease has time
-    /// to spare for the write, and renew it before if it has not.
-    async fn hold(&self, turn: &Turn) -> Result<(), BrokerError> {
-        let margin = self.0.config.turn_lease / 4;
-        if turn.lease.is_held(self.0.now(), margin) {
-            return Ok(());
-        }
-        if !turn.lease.is_held(self.0.now(), Duration::ZERO) {
-            self.lost(&turn.lease);
-            return Err(BrokerError::LeaseLost);
-        }
-        match self.renew(turn).await? {
-            Renewed::Ok | Renewed::Stop => Ok(()),
-            Renewed::Lost => Err(BrokerError::LeaseLost),
-        }
     }
 
     /// Ends the call and with it the lease, all in one step with what readers

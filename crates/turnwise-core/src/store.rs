@@ -168,7 +168,15 @@ pub trait TopicStore: Send + Sync + 'static {
 }
 
 /// Both halves in one store: a settlement's effects reach queues and topics.
+#[async_trait]
 pub trait Store: QueueStore + TopicStore {
+    /// Appends events for the holder of a lease, who may have been frozen for longer than he knows: `None`, and
+    /// nothing is appended, once the lease is lost (clause Q5). Otherwise as [`TopicStore::append`].
+    async fn append_held(
+        &self,
+        holder: &Receipt,
+        batch: Vec<NewEvent>,
+    ) -> Result<Option<Vec<ItemResult<Position>>>>;
     /// Changes when a store comes back without what it had acknowledged.
     fn epoch(&self) -> crate::topic::Epoch;
 }

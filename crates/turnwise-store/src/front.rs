@@ -74,6 +74,10 @@ fn effects_bytes(effects: &[Effect]) -> u64 {
     effects.iter().map(each).sum()
 }
 
+fn append_cost(batch: &[NewEvent]) -> Cost {
+    Cost { class: Class::Grow, bytes: batch.iter().map(|event| event.data.len() as u64).sum() }
+}
+
 /// How many of each thing are in memory.
 pub(crate) async fn sizes(engine: &impl Engine) -> Result<Vec<(&'static str, usize)>> {
     let all = |machine: &mut Machine, _, bodies: &dyn Bodies| {
@@ -186,8 +190,7 @@ impl<E: Engine> QueueStore for Front<E> {
 impl<E: Engine> TopicStore for Front<E> {
     async fn append(&self, mut batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
         batch.iter_mut().for_each(own::event);
-        let bytes = batch.iter().map(|event| event.data.len() as u64).sum();
-        let cost = Cost { class: Class::Grow, bytes };
+        let cost = append_cost(&batch);
         self.engine.call(cost, move |machine, now, bodies| machine.append(now, batch, bodies)).await
     }
 
@@ -259,7 +262,22 @@ impl<E: Engine> TopicStore for Front<E> {
     }
 }
 
+#[async_trait]
 impl<E: Engine> Store for Front<E> {
+    async fn append_held(
+        &self,
+        holder: &Receipt,
+        mut batch: Vec<NewEvent>,
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        batch.iter_mut().for_each(own::event);
+        let holder = holder.clone();
+        let cost = append_cost(&batch);
+        let operation = move |machine: &mut Machine, now, bodies: &dyn Bodies| {
+            machine.append_held(now, &holder, batch, bodies)
+        };
+        self.engine.call(cost, operation).await
+    }
+
     fn epoch(&self) -> Epoch {
         self.engine.epoch()
     }

@@ -272,7 +272,16 @@ impl TopicStore for FaultyStore {
     }
 }
 
+#[async_trait]
 impl Store for FaultyStore {
+    async fn append_held(
+        &self,
+        holder: &Receipt,
+        batch: Vec<NewEvent>,
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        self.pass(Op::Append, self.inner.append_held(holder, batch)).await
+    }
+
     fn epoch(&self) -> Epoch {
         self.inner.epoch()
     }

@@ -4,14 +4,14 @@ use super::callbacks_queue;
 use super::record::{History, history_topic, read_message};
 use super::settle::settlement;
 use crate::broker::Broker;
+use crate::claim::Leased;
 use crate::error::BrokerError;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use turnwise_core::limits::CLAIM_LIMIT_MAX;
-use turnwise_core::{Claim, Delivery, MessageId, Outcome, Receipt, Timestamp};
+use turnwise_core::{Delivery, MessageId, Outcome, Receipt, Timestamp};
 
 /// A callback handed out under a lease. Dropping it changes nothing in the
 /// store: the lease runs out.
@@ -104,35 +104,11 @@ impl Broker {
     /// When the store does not answer and none was leased.
     pub async fn claim_callbacks(&self, limit: u32) -> Result<Vec<Callback>, BrokerError> {
         let inner = &self.0;
-        let ring = &inner.callback_ring;
-        self.poll(ring).await?;
+        let lease = inner.config.callback_lease;
+        let leased = self.claim_shares(&inner.callback_ring, limit, lease, callbacks_queue).await?;
         let mut callbacks = Vec::new();
-        let mut wanted = limit.min(CLAIM_LIMIT_MAX);
-        while wanted > 0
-            && let Some((org, orgs)) = ring.take()
-        {
-            let orgs = u32::try_from(orgs).unwrap_or(u32::MAX).max(1);
-            let share = (wanted / orgs).max(1);
-            let lease = inner.config.callback_lease;
-            let claim = Claim { queue: callbacks_queue(&org)?, limit: share, lease, durable: false };
-            let deliveries = match inner.store.claim(claim).await {
-                Ok(deliveries) => deliveries,
-                Err(error) => {
-                    ring.add(&org);
-                    if callbacks.is_empty() {
-                        return Err(error.into());
-                    }
-                    break;
-                }
-            };
-            let got = u32::try_from(deliveries.len()).unwrap_or(share);
-            if got >= share {
-                ring.add(&org);
-            }
-            wanted = wanted.saturating_sub(got);
-            for delivery in deliveries {
-                callbacks.extend(self.take_on_callback(&org, delivery).await);
-            }
+        for Leased { org, delivery, .. } in leased {
+            callbacks.extend(self.take_on_callback(&org, delivery).await);
         }
         Ok(callbacks)
     }

@@ -32,6 +32,8 @@ mutants! {
     NoExpiry,
     /// A refused settle applies its effects all the same.
     EffectsWithoutLease,
+    /// Events are appended for a holder whose lease is over.
+    AppendUnfenced,
     /// Heads go by place alone.
     PriorityIgnored,
     /// A retried message goes behind its neighbours.

@@ -6,6 +6,7 @@ use super::mutants::{Mutant, is_on};
 use super::rows::{Bodies, Change, DedupScope, Row, StoredChunk, StoredCursor, StoredTopic, Table};
 use super::{Machine, check};
 use crate::error::{ItemResult, Result, StoreError};
+use crate::lease::Receipt;
 use crate::limits::{EFFECTS_MAX, LIST_LIMIT_MAX, READ_BYTES_MAX};
 use crate::name::{Kind, Name, TopicName};
 use crate::time::Timestamp;
@@ -92,6 +93,36 @@ impl Machine {
     ) -> Result<Vec<ItemResult<Position>>> {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::event)?;
+        self.append_checked(now, batch, bodies)
+    }
+
+    /// See [`crate::Store::append_held`].
+    ///
+    /// # Errors
+    /// `Invalid` when an item breaks a limit; then nothing changed.
+    pub fn append_held(
+        &mut self,
+        now: Timestamp,
+        holder: &Receipt,
+        batch: Vec<NewEvent>,
+        bodies: &dyn Bodies,
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        check::batch(batch.len())?;
+        batch.iter().try_for_each(check::event)?;
+        self.tick(now, bodies)?;
+        self.notice(now, holder.id, bodies)?;
+        if !self.holds(holder) && !is_on(Mutant::AppendUnfenced) {
+            return Ok(None);
+        }
+        self.append_checked(now, batch, bodies).map(Some)
+    }
+
+    fn append_checked(
+        &mut self,
+        now: Timestamp,
+        batch: Vec<NewEvent>,
+        bodies: &dyn Bodies,
+    ) -> Result<Vec<ItemResult<Position>>> {
         let offsets = self.append_all(now, batch, bodies)?;
         let epoch = self.meta.epoch;
         let conflict = || StoreError::Invalid("the dedup key was used with other content".into());

@@ -69,20 +69,24 @@ async fn ask_everything(trial: &Trial<'_>, held: &Delivery) -> std::result::Resu
         Box::pin(async { store.depth(&jobs).await.err() }),
         Box::pin(async { store.get(&jobs, vec![held.receipt.id]).await.err() }),
     ];
-    let (enqueued, settled, appended, extended, claimed, read) = in_time("operations together", async {
-        tokio::join!(
-            join_all(together),
-            store.settle(vec![ack(&held.receipt)]),
-            store.append(vec![note()]),
-            store.extend(vec![held.receipt.clone()], LEASE),
-            store.claim(claim),
-            join_all(reads),
-        )
-    })
-    .await?;
+    let held_note = vec![event(&topic("held"), "held")];
+    let (enqueued, settled, appended, appended_held, extended, claimed, read) =
+        in_time("operations together", async {
+            tokio::join!(
+                join_all(together),
+                store.settle(vec![ack(&held.receipt)]),
+                store.append(vec![note()]),
+                store.append_held(&held.receipt, held_note),
+                store.extend(vec![held.receipt.clone()], LEASE),
+                store.claim(claim),
+                join_all(reads),
+            )
+        })
+        .await?;
     for answer in enqueued {
         sends.push(not_done("an enqueue", answer)?);
     }
+    not_done("an append of the holder", appended_held)?;
     not_done("an extend", extended)?;
     not_done("a claim", claimed)?;
     for error in read.into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! Clauses Q3 to Q6 and Q18: leases, fencing, lapse, stop requests.
 
 use crate::harness::Harness;
-use crate::trial::{LEASE, PAGE, Trial, Verdict, message, publish, queue, retry, secs, texts, topic};
+use crate::trial::{LEASE, PAGE, Trial, Verdict, event, message, publish, queue, retry, secs, texts, topic};
 use crate::{Broken, hold, same};
 use std::time::Duration;
 use turnwise_core::{
@@ -94,6 +94,8 @@ async fn refused(trial: &Trial<'_>, receipt: &Receipt, why: &str) -> Verdict {
         let settled = trial.settle_with(receipt, outcome.clone(), effects).await?;
         same!(settled, Settled::LeaseLost, "{why}: {outcome:?}");
     }
+    let appended = trial.store.append_held(receipt, vec![event(&notes, "stale")]).await?;
+    same!(appended, None, "{why}: append");
     let extended = trial.store.extend(vec![receipt.clone()], secs(99)).await?;
     same!(extended, [Ok(Extended::LeaseLost)], "{why}: extend");
     let now = trial.get(&receipt.queue, receipt.id).await?;
@@ -113,7 +115,17 @@ pub(super) async fn q05_a_dead_lease_changes_nothing(harness: &dyn Harness) -> V
     trial.put(&jobs, "k", "one").await?;
     trial.put(&jobs, "k", "two").await?;
     let lapsed = trial.expect(&jobs, "one").await?;
-    harness.clock().advance(LEASE);
+    harness.clock().advance(LEASE - TICK);
+    let log = topic("log");
+    let appended =
+        trial.store.append_held(&lapsed.receipt, vec![event(&log, "in time"), event(&log, "too")]).await?;
+    same!(
+        appended.map(|all| all.iter().filter(|one| one.is_ok()).count()),
+        Some(2),
+        "just before the end of the lease"
+    );
+    same!(trial.notes(&log).await?, ["in time", "too"], "what the holder appended");
+    harness.clock().advance(TICK);
     refused(&trial, &lapsed.receipt, "at the very end of the lease, with nobody else about").await?;
     let second = trial.expect(&jobs, "one").await?;
     refused(&trial, &lapsed.receipt, "after the next lease").await?;

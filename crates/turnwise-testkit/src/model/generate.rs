@@ -247,7 +247,11 @@ impl Generator {
                     let name = self.name();
                     NewEvent { dedup: self.dedup(), ..event(&topic, &name) }
                 });
-                Op::Append(batch.collect())
+                let batch = batch.collect();
+                match self.receipt().filter(|_| self.random.chance(50)) {
+                    Some(holder) => Op::AppendHeld(holder, batch),
+                    None => Op::Append(batch),
+                }
             }
             3..6 => {
                 let from = match self.random.below(5) {

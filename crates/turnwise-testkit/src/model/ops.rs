@@ -29,6 +29,8 @@ pub enum Op {
     Sweep,
     /// `TopicStore::append`.
     Append(Vec<NewEvent>),
+    /// `Store::append_held`.
+    AppendHeld(Receipt, Vec<NewEvent>),
     /// `TopicStore::read`.
     Read(TopicName, ReadFrom, u32),
     /// `TopicStore::trim`.
@@ -56,6 +58,8 @@ pub enum Answer {
     Count(u32),
     /// To `Append`.
     Appended(Vec<ItemResult<Position>>),
+    /// To `AppendHeld`.
+    AppendedHeld(Option<Vec<ItemResult<Position>>>),
     /// To `Read`.
     Read(Read),
     /// To `Advance`.
@@ -84,6 +88,7 @@ pub async fn run(store: &dyn Store, op: &Op) -> Result<Answer> {
         Op::Redrive(queue, ids) => Answer::Count(store.redrive(&queue, ids).await?),
         Op::Sweep => Answer::Count(store.sweep(SWEEP).await?),
         Op::Append(batch) => Answer::Appended(store.append(batch).await?),
+        Op::AppendHeld(holder, batch) => Answer::AppendedHeld(store.append_held(&holder, batch).await?),
         Op::Read(topic, from, limit) => Answer::Read(store.read(&topic, from, limit).await?),
         Op::Trim(topic, before) => {
             store.trim(&topic, before).await?;

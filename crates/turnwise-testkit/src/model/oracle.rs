@@ -144,6 +144,14 @@ impl Oracle {
                 }
                 Ok(())
             }
+            (Op::AppendHeld(receipt, batch), Answer::AppendedHeld(answers)) => {
+                let held = self.holder(receipt).is_some();
+                same!(answers.is_some(), held, "an append for the holder of {receipt:?}");
+                match answers {
+                    Some(answers) => self.events.append(now, batch, answers, &mut self.reached),
+                    None => Ok(()),
+                }
+            }
             (Op::Claim(claim), Answer::Claimed(deliveries)) => self.claimed(now, claim, deliveries),
             (Op::Extend(receipts, lease), Answer::Extended(answers)) => {
                 same!(answers.len(), receipts.len(), "answers to an extend");

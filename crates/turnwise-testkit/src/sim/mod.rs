@@ -388,6 +388,7 @@ fn may_be_lost(entry: &Entry) -> bool {
             true
         }
         Entry::Step(_, Op::Advance(..), Answer::Moved(moved)) => !moved,
+        Entry::Step(_, Op::AppendHeld(..), Answer::AppendedHeld(answers)) => answers.is_none(),
         Entry::Step(..) => false,
     }
 }
@@ -403,6 +404,9 @@ fn run_on(machine: &mut Machine, now: Timestamp, op: &Op, disk: &Disk) -> Result
         Op::Redrive(queue, ids) => Answer::Count(machine.redrive(now, &queue, &ids, disk)?),
         Op::Sweep => Answer::Count(machine.sweep(now, SWEEP, disk)?),
         Op::Append(batch) => Answer::Appended(machine.append(now, batch, disk)?),
+        Op::AppendHeld(holder, batch) => {
+            Answer::AppendedHeld(machine.append_held(now, &holder, batch, disk)?)
+        }
         Op::Read(topic, from, limit) => Answer::Read(machine.read(&topic, from, limit, disk)?),
         Op::Trim(topic, before) => {
             machine.trim(&topic, before);

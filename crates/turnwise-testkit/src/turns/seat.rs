@@ -165,16 +165,6 @@ impl Seat {
         note: impl FnOnce(&Shared, Timestamp, &T) + Send,
     ) -> Result<T> {
         self.pass(if writes { 3 } else { 1 }).await;
-        self.call_at_once(writes, operation, note).await
-    }
-
-    /// Only the answer takes its time.
-    async fn call_at_once<T>(
-        &self,
-        writes: bool,
-        operation: impl Future<Output = Result<T>> + Send,
-        note: impl FnOnce(&Shared, Timestamp, &T) + Send,
-    ) -> Result<T> {
         let shared = &*self.shared;
         if shared.power.is_out() || self.weather.is_dead() {
             std::future::pending::<()>().await;
@@ -312,19 +302,32 @@ impl QueueStore for Seat {
     }
 }
 
+fn topics_of(batch: &[NewEvent]) -> Vec<TopicName> {
+    batch.iter().map(|event| event.topic.clone()).collect()
+}
+
+/// No answers: the lease was over.
+fn note_append(
+    shared: &Shared,
+    now: Timestamp,
+    topics: &[TopicName],
+    answers: Option<&Vec<ItemResult<Position>>>,
+) {
+    shared.book.tell(&shared.clock, &format_args!("appended to {topics:?} at {}: {answers:?}", now.0));
+    if answers.is_some() {
+        topics.iter().for_each(|topic| shared.hint(topic));
+    }
+}
+
 #[async_trait]
 impl TopicStore for Seat {
     async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
-        let topics: Vec<TopicName> = batch.iter().map(|event| event.topic.clone()).collect();
+        let topics = topics_of(&batch);
         let operation = self.shared.store.append(batch);
         let note = |shared: &Shared, now: Timestamp, answers: &Vec<_>| {
-            let line = format_args!("appended to {topics:?} at {}: {answers:?}", now.0);
-            shared.book.tell(&shared.clock, &line);
-            topics.iter().for_each(|topic| shared.hint(topic));
+            note_append(shared, now, &topics, Some(answers));
         };
-        // The contract has no fenced append. The broker looks at its lease in
-        // the very step in which it hands the events over: no freeze fits between.
-        self.call_at_once(true, operation, note).await
+        self.call(true, operation, note).await
     }
 
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {
@@ -380,7 +383,21 @@ impl TopicStore for Seat {
     }
 }
 
+#[async_trait]
 impl Store for Seat {
+    async fn append_held(
+        &self,
+        holder: &Receipt,
+        batch: Vec<NewEvent>,
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        let topics = topics_of(&batch);
+        let operation = self.shared.store.append_held(holder, batch);
+        let note = |shared: &Shared, now: Timestamp, answers: &Option<Vec<_>>| {
+            note_append(shared, now, &topics, answers.as_ref());
+        };
+        self.call(true, operation, note).await
+    }
+
     fn epoch(&self) -> Epoch {
         self.shared.store.epoch()
     }
