@@ -11,7 +11,7 @@ use turnwise_api::{
 
 const CALLBACK: &str = "00000000-0000-8003-b7a8-9a72b3e316c8";
 /// A callback's id and its organisation in hexadecimal digits.
-const CURSOR: &str = r"^[0-9a-f-]{36}\.([0-9a-f]{2}){1,256}$";
+const CURSOR: &str = r"^([0-9a-f-]{36}\.([0-9a-f]{2}){1,256})?$";
 
 pub(super) const TAG: &str = "callbacks";
 
