@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
+use tokio::time::Instant;
 use turnwise_api::{CallbackBody, CallbackStatus, ChatAnswer};
 use turnwise_broker::{Callback, CallbackAnswer, CallbackOutcome, CallbackTarget, TurnState};
 use turnwise_core::Timestamp;
@@ -31,37 +32,44 @@ enum Exchange {
 /// How a try ended, and the word it is counted by.
 pub(super) type Tried = (CallbackOutcome, &'static str);
 
-/// Tries a callback once.
-pub(super) async fn deliver(context: &Context, callback: &Callback) -> Tried {
-    let dead = |class, reason: String| (CallbackOutcome::Dead { status: None, reason }, class);
+fn dead(class: &'static str, reason: String) -> Tried {
+    (CallbackOutcome::Dead { status: None, reason }, class)
+}
+
+/// Tries a callback once; answers also how long the host took, if it was asked. Waits of our own are not counted.
+pub(super) async fn deliver(context: &Context, callback: &Callback) -> (Tried, Option<Duration>) {
     let rules = &context.broker.config().callbacks;
     let target = match rules.check(&callback.url) {
         Ok(target) => target,
-        Err(why) => return dead("url_refused", format!("url_refused: the URL {why}")),
+        Err(why) => return (dead("url_refused", format!("url_refused: the URL {why}")), None),
     };
     let reading = context.bodies.read().await;
     let answer = match context.broker.callback_answer(callback).await {
         Ok(Some(answer)) => answer,
         Ok(None) => {
-            return dead("answer_gone", "answer_gone: the turn's end is not kept any longer".to_owned());
+            let reason = "answer_gone: the turn's end is not kept any longer".to_owned();
+            return (dead("answer_gone", reason), None);
         }
         Err(error) => {
             tracing::warn!(callback_id = %callback.id, %error, "a turn's end could not be read for its callback");
-            return (CallbackOutcome::Deferred { delay: CALLBACK_RETRY_FIRST }, "other");
+            return (later(CALLBACK_RETRY_FIRST), None);
         }
     };
     let _room = context.bodies.room_for(&answer).await;
     drop(reading);
     let Some(request) = request(context, callback, &target, body(callback, &answer)) else {
-        return dead("url_refused", "url_refused: the URL cannot be asked for".to_owned());
+        return (dead("url_refused", "url_refused: the URL cannot be asked for".to_owned()), None);
     };
     drop(answer);
     let limit = context.config.timeout;
     if callback.lease_left(context.broker.now()) < limit {
         // It would still be on its way when the next try may begin.
-        return (CallbackOutcome::Deferred { delay: CALLBACK_RETRY_FIRST }, "other");
+        return (later(CALLBACK_RETRY_FIRST), None);
     }
-    match tokio::time::timeout(limit, exchange(context, &target, request)).await {
+    let asked = Instant::now();
+    let answer = tokio::time::timeout(limit, exchange(context, &target, request)).await;
+    let took = asked.elapsed();
+    let tried = match answer {
         Ok(Exchange::Answered(status, headers)) => {
             verdict(context, callback.attempt, status, &headers, context.broker.now())
         }
@@ -78,7 +86,13 @@ pub(super) async fn deliver(context: &Context, callback: &Callback) -> Tried {
             let reason = format!("the host did not answer within {} s", limit.as_secs_f64());
             failed(context, callback.attempt, ("timeout", &reason))
         }
-    }
+    };
+    (tried, Some(took))
+}
+
+/// Goes back without a try.
+fn later(delay: Duration) -> Tried {
+    (CallbackOutcome::Deferred { delay }, "other")
 }
 
 fn failed(context: &Context, attempt: u32, (class, reason): (&'static str, &str)) -> Tried {

@@ -27,7 +27,7 @@ use self::counts::{CallbackCounts, Mark};
 use self::deliver::{Tried, deliver};
 use self::slots::{Admission, Slots};
 use crate::limits::{
-    CALLBACK_HELD_TIME_MAX, CALLBACK_SLOW_AFTER, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX,
+    CALLBACK_HELD_TIME_MAX, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX,
 };
 use crate::tls::trusting;
 
@@ -94,7 +94,8 @@ impl CallbackWorker {
 struct Desk {
     context: Arc<Context>,
     slots: Slots,
-    tries: JoinSet<bool>,
+    /// Each answers how long its host took, if it was asked.
+    tries: JoinSet<Option<Duration>>,
     /// The host of each try, also of one whose task died.
     hosts: HashMap<Id, String>,
     /// Leased, and waiting for a slot of their host.
@@ -203,18 +204,18 @@ impl Desk {
         }
     }
 
-    fn ended(&mut self, done: Result<(Id, bool), JoinError>) {
-        let (id, quickly) = match done {
+    fn ended(&mut self, done: Result<(Id, Option<Duration>), JoinError>) {
+        let (id, took) = match done {
             Ok(done) => done,
             Err(error) => {
                 if error.is_panic() {
                     tracing::error!("the task of a callback died; the callback will be tried again");
                 }
-                (error.id(), false)
+                (error.id(), None)
             }
         };
         if let Some(host) = self.hosts.remove(&id) {
-            self.slots.ended(&host, quickly);
+            self.slots.ended(&host, took);
         }
     }
 
@@ -263,24 +264,22 @@ async fn rest(context: &Context, pause: Option<Duration>) {
     }
 }
 
-/// Sees one try to its end; whether the host was quick.
-async fn attend(context: &Context, callback: Callback) -> bool {
-    let started = Instant::now();
+/// Sees one try to its end; how long the host took, if it was asked.
+async fn attend(context: &Context, callback: Callback) -> Option<Duration> {
     let begun = context.counts.begun();
     let leased = callback.lease_left(context.broker.now());
-    let (outcome, class) = tokio::select! {
+    let ((outcome, class), took) = tokio::select! {
         biased;
         tried = deliver(context, &callback) => tried,
         // What is settled now comes too late, and is refused for that.
-        () = tokio::time::sleep(leased) => (CallbackOutcome::Released, "given_back"),
-        () = context.abandon.cancelled() => (CallbackOutcome::Released, "given_back"),
+        () = tokio::time::sleep(leased) => ((CallbackOutcome::Released, "given_back"), None),
+        () = context.abandon.cancelled() => ((CallbackOutcome::Released, "given_back"), None),
     };
     drop(begun);
-    let took = started.elapsed();
-    context.counts.tried(took);
+    took.into_iter().for_each(|took| context.counts.tried(took));
     report(&callback, &outcome);
     settle(context, &callback, (outcome, class)).await;
-    took < CALLBACK_SLOW_AFTER
+    took
 }
 
 async fn settle(context: &Context, callback: &Callback, (outcome, class): Tried) {

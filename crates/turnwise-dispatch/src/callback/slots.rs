@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::limits::{
     CALLBACK_DEFERRED_MAX, CALLBACK_DEFERRED_MIN, CALLBACK_DEFERRED_STEP, CALLBACK_HOSTS_MAX,
-    CALLBACK_SLOW_HOST_SLOTS,
+    CALLBACK_SLOW_AFTER, CALLBACK_SLOW_HOST_SLOTS,
 };
 
 /// What to do with a callback for some host.
@@ -59,12 +59,13 @@ impl Slots {
         known.defer()
     }
 
-    /// A try has ended.
-    pub(super) fn ended(&mut self, host: &str, quickly: bool) {
-        if let Some(known) = self.hosts.get_mut(host) {
-            known.active = known.active.saturating_sub(1);
-            known.slow = !quickly;
-            if quickly {
+    /// A try has ended. One whose host was not asked says nothing about the host.
+    pub(super) fn ended(&mut self, host: &str, took: Option<Duration>) {
+        let Some(known) = self.hosts.get_mut(host) else { return };
+        known.active = known.active.saturating_sub(1);
+        if let Some(took) = took {
+            known.slow = took >= CALLBACK_SLOW_AFTER;
+            if !known.slow {
                 known.deferred = 0;
             }
         }
@@ -104,11 +105,11 @@ mod tests {
         assert_eq!(slots.admit("b:443"), Admission::Run);
         let first = slots.defer("a:443");
         for _ in 0..3 {
-            slots.ended("a:443", false);
+            slots.ended("a:443", Some(CALLBACK_SLOW_AFTER));
         }
         assert_eq!(slots.admit("a:443"), Admission::Run);
         assert!(matches!(slots.admit("a:443"), Admission::Defer(wait) if wait > first));
-        slots.ended("a:443", true);
+        slots.ended("a:443", Some(Duration::ZERO));
         for _ in 0..3 {
             assert_eq!(slots.admit("a:443"), Admission::Run);
         }
@@ -116,11 +117,28 @@ mod tests {
     }
 
     #[test]
+    fn a_try_that_never_left_says_nothing_about_its_host() {
+        let mut slots = Slots::new(3);
+        let fill = |slots: &mut Slots| while slots.admit("a:443") == Admission::Run {};
+        fill(&mut slots);
+        slots.ended("a:443", None);
+        fill(&mut slots);
+        assert_eq!(slots.admit("a:443"), Admission::Hold, "not slow by it");
+        for _ in 0..3 {
+            slots.ended("a:443", Some(CALLBACK_SLOW_AFTER));
+        }
+        fill(&mut slots);
+        slots.ended("a:443", None);
+        fill(&mut slots);
+        assert!(matches!(slots.admit("a:443"), Admission::Defer(_)), "nor quick");
+    }
+
+    #[test]
     fn only_so_many_hosts_are_remembered() {
         let mut slots = Slots::new(1);
         for n in 0..3 * CALLBACK_HOSTS_MAX {
             assert_eq!(slots.admit(&n.to_string()), Admission::Run);
-            slots.ended(&n.to_string(), false);
+            slots.ended(&n.to_string(), Some(CALLBACK_SLOW_AFTER));
         }
         assert!(slots.hosts.len() <= CALLBACK_HOSTS_MAX);
     }
