@@ -60,7 +60,8 @@ impl CallbackTarget {
     }
 
     /// What callbacks of one conversation are kept in order for. On disk: never change it.
-    pub(crate) fn lane_part(&self) -> String {
+    #[must_use]
+    pub fn lane_part(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use turnwise_api::{CallbackBody, CallbackStatus, ChatAnswer};
 use turnwise_broker::{Callback, CallbackAnswer, CallbackOutcome, CallbackTarget, TurnState};
@@ -36,38 +37,26 @@ fn dead(class: &'static str, reason: String) -> Tried {
     (CallbackOutcome::Dead { status: None, reason }, class)
 }
 
+/// A request that may go out.
+struct Ready {
+    request: Request<Full<Bytes>>,
+    /// For its body.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
 /// Tries a callback once; answers also how long the host took, if it was asked. Waits of our own are not counted.
-pub(super) async fn deliver(context: &Context, callback: &Callback) -> (Tried, Option<Duration>) {
-    let rules = &context.broker.config().callbacks;
-    let target = match rules.check(&callback.url) {
-        Ok(target) => target,
-        Err(why) => return (dead("url_refused", format!("url_refused: the URL {why}")), None),
+pub(super) async fn deliver(
+    context: &Context,
+    callback: &Callback,
+    target: &CallbackTarget,
+) -> (Tried, Option<Duration>) {
+    let ready = match prepare(context, callback, target).await {
+        Ok(ready) => ready,
+        Err(untried) => return (untried, None),
     };
-    let reading = context.bodies.read().await;
-    let answer = match context.broker.callback_answer(callback).await {
-        Ok(Some(answer)) => answer,
-        Ok(None) => {
-            let reason = "answer_gone: the turn's end is not kept any longer".to_owned();
-            return (dead("answer_gone", reason), None);
-        }
-        Err(error) => {
-            tracing::warn!(callback_id = %callback.id, %error, "a turn's end could not be read for its callback");
-            return (later(CALLBACK_RETRY_FIRST), None);
-        }
-    };
-    let _room = context.bodies.room_for(&answer).await;
-    drop(reading);
-    let Some(request) = request(context, callback, &target, body(callback, &answer)) else {
-        return (dead("url_refused", "url_refused: the URL cannot be asked for".to_owned()), None);
-    };
-    drop(answer);
     let limit = context.config.timeout;
-    if callback.lease_left(context.broker.now()) < limit {
-        // It would still be on its way when the next try may begin.
-        return (later(CALLBACK_RETRY_FIRST), None);
-    }
     let asked = Instant::now();
-    let answer = tokio::time::timeout(limit, exchange(context, &target, request)).await;
+    let answer = tokio::time::timeout(limit, exchange(context, target, ready.request)).await;
     let took = asked.elapsed();
     let tried = match answer {
         Ok(Exchange::Answered(status, headers)) => {
@@ -90,9 +79,41 @@ pub(super) async fn deliver(context: &Context, callback: &Callback) -> (Tried, O
     (tried, Some(took))
 }
 
+/// Makes the request, as soon as there is room for its body.
+///
+/// # Errors
+/// What becomes of a callback that cannot be tried.
+async fn prepare(context: &Context, callback: &Callback, target: &CallbackTarget) -> Result<Ready, Tried> {
+    let reading = context.bodies.read().await;
+    let answer = match context.broker.callback_answer(callback).await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => {
+            return Err(dead("answer_gone", "answer_gone: the turn's end is not kept any longer".to_owned()));
+        }
+        Err(error) => {
+            tracing::warn!(callback_id = %callback.id, %error, "a turn's end could not be read for its callback");
+            return Err(later(CALLBACK_RETRY_FIRST));
+        }
+    };
+    let room = context.bodies.room_for(&answer).await;
+    drop(reading);
+    let request = request(context, callback, target, body(callback, &answer))
+        .ok_or_else(|| url_refused("cannot be asked for"))?;
+    if callback.lease_left(context.broker.now()) < context.config.timeout {
+        // It would still be on its way when the next try may begin.
+        return Err(later(CALLBACK_RETRY_FIRST));
+    }
+    Ok(Ready { request, _room: room })
+}
+
+/// Its URL may not be asked for: never tried. `why` is the rest of a sentence.
+pub(super) fn url_refused(why: &str) -> Tried {
+    dead("url_refused", format!("url_refused: the URL {why}"))
+}
+
 /// Goes back without a try.
-fn later(delay: Duration) -> Tried {
-    (CallbackOutcome::Deferred { delay }, "other")
+pub(super) fn later(delay: Duration) -> Tried {
+    (CallbackOutcome::Deferred { delay }, "deferred")
 }
 
 fn failed(context: &Context, attempt: u32, (class, reason): (&'static str, &str)) -> Tried {

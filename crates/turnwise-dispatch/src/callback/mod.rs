@@ -17,14 +17,14 @@ use rustls::ClientConfig;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use turnwise_broker::{Broker, BrokerError, Callback, CallbackOutcome};
+use turnwise_broker::{Broker, BrokerError, Callback, CallbackOutcome, CallbackTarget};
 use turnwise_metrics::Source;
 
 use self::bodies::Bodies;
 use self::config::{CallbackConfig, CallbackConfigError};
 use self::connect::Resolve;
 use self::counts::{CallbackCounts, Mark};
-use self::deliver::{Tried, deliver};
+use self::deliver::{Tried, deliver, later, url_refused};
 use self::slots::{Admission, Slots};
 use crate::limits::{
     CALLBACK_HELD_TIME_MAX, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX,
@@ -90,16 +90,26 @@ impl CallbackWorker {
     }
 }
 
+/// A callback that waits for a slot.
+struct Held {
+    /// When it was leased.
+    since: Instant,
+    /// The host whose slot it needs.
+    host: String,
+    callback: Callback,
+    target: CallbackTarget,
+}
+
 /// Everything in the hands of the worker.
 struct Desk {
     context: Arc<Context>,
     slots: Slots,
     /// Each answers how long its host took, if it was asked.
     tries: JoinSet<Option<Duration>>,
-    /// The host of each try, also of one whose task died.
+    /// The host whose slot a try has, also of one whose task died.
     hosts: HashMap<Id, String>,
     /// Leased, and waiting for a slot of their host.
-    held: VecDeque<(Instant, String, Callback)>,
+    held: VecDeque<Held>,
     /// Going back to the store.
     errands: JoinSet<()>,
 }
@@ -132,7 +142,7 @@ impl Desk {
                 Ok(callbacks) if callbacks.is_empty() => {}
                 Ok(callbacks) => {
                     for callback in callbacks {
-                        self.place(Instant::now(), callback);
+                        self.place(callback);
                     }
                     return;
                 }
@@ -143,7 +153,7 @@ impl Desk {
             }
         }
         let context = Arc::clone(&self.context);
-        let oldest = self.held.front().map(|(since, _, _)| *since + CALLBACK_HELD_TIME_MAX);
+        let oldest = self.held.front().map(|held| held.since + CALLBACK_HELD_TIME_MAX);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
@@ -162,44 +172,44 @@ impl Desk {
         u32::try_from(slots.min(room)).unwrap_or(u32::MAX)
     }
 
-    /// Runs, holds or sends back a callback that is leased since then.
-    fn place(&mut self, since: Instant, callback: Callback) {
-        let host = match self.context.broker.config().callbacks.check(&callback.url) {
-            Ok(target) => format!("{}:{}", target.host, target.port),
-            // Refused without a connection: it needs no slot of a host.
-            Err(_) => String::new(),
-        };
-        self.admit(since, host, callback);
-    }
-
-    fn admit(&mut self, since: Instant, host: String, callback: Callback) {
-        match self.slots.admit(&host) {
-            Admission::Run => {
-                let context = Arc::clone(&self.context);
-                let task = self.tries.spawn(async move { attend(&context, callback).await });
-                self.hosts.insert(task.id(), host);
+    /// Runs, holds or sends back a callback that was just leased.
+    fn place(&mut self, callback: Callback) {
+        match self.context.broker.config().callbacks.check(&callback.url) {
+            Ok(target) => {
+                let (since, host) = (Instant::now(), target.lane_part());
+                self.admit(Held { since, host, callback, target });
             }
-            Admission::Hold => self.held.push_back((since, host, callback)),
-            Admission::Defer(delay) => self.send_back(callback, delay),
+            Err(why) => self.send_back(callback, url_refused(why)),
         }
     }
 
-    fn send_back(&mut self, callback: Callback, delay: Duration) {
+    fn admit(&mut self, held: Held) {
+        match self.slots.admit(&held.host) {
+            Admission::Run => {
+                let (context, Held { host, callback, target, .. }) = (Arc::clone(&self.context), held);
+                let task = self.tries.spawn(async move { attend(&context, &callback, &target).await });
+                self.hosts.insert(task.id(), host);
+            }
+            Admission::Hold => self.held.push_back(held),
+            Admission::Defer(delay) => self.send_back(held.callback, later(delay)),
+        }
+    }
+
+    /// Settles one that is not tried.
+    fn send_back(&mut self, callback: Callback, end: Tried) {
         let context = Arc::clone(&self.context);
-        self.errands.spawn(async move {
-            settle(&context, &callback, (CallbackOutcome::Deferred { delay }, "deferred")).await;
-        });
+        self.errands.spawn(async move { settle(&context, &callback, end).await });
     }
 
     /// Gives free slots to those that are held, and sends back those that were held too long.
     fn look_at_held(&mut self) {
         let now = Instant::now();
-        for (since, host, callback) in std::mem::take(&mut self.held) {
-            if now.saturating_duration_since(since) >= CALLBACK_HELD_TIME_MAX {
-                let delay = self.slots.defer(&host);
-                self.send_back(callback, delay);
+        for held in std::mem::take(&mut self.held) {
+            if now.saturating_duration_since(held.since) >= CALLBACK_HELD_TIME_MAX {
+                let delay = self.slots.defer(&held.host);
+                self.send_back(held.callback, later(delay));
             } else {
-                self.admit(since, host, callback);
+                self.admit(held);
             }
         }
     }
@@ -221,11 +231,8 @@ impl Desk {
 
     /// What is only held goes back; what is being tried may end.
     async fn drain(mut self) {
-        for (_, _, callback) in std::mem::take(&mut self.held) {
-            let context = Arc::clone(&self.context);
-            self.errands.spawn(async move {
-                settle(&context, &callback, (CallbackOutcome::Released, "given_back")).await;
-            });
+        for held in std::mem::take(&mut self.held) {
+            self.send_back(held.callback, given_back());
         }
         let (tries, errands) = (&mut self.tries, &mut self.errands);
         let all = async {
@@ -265,21 +272,26 @@ async fn rest(context: &Context, pause: Option<Duration>) {
 }
 
 /// Sees one try to its end; how long the host took, if it was asked.
-async fn attend(context: &Context, callback: Callback) -> Option<Duration> {
+async fn attend(context: &Context, callback: &Callback, target: &CallbackTarget) -> Option<Duration> {
     let begun = context.counts.begun();
     let leased = callback.lease_left(context.broker.now());
-    let ((outcome, class), took) = tokio::select! {
+    let (tried, took) = tokio::select! {
         biased;
-        tried = deliver(context, &callback) => tried,
+        tried = deliver(context, callback, target) => tried,
         // What is settled now comes too late, and is refused for that.
-        () = tokio::time::sleep(leased) => ((CallbackOutcome::Released, "given_back"), None),
-        () = context.abandon.cancelled() => ((CallbackOutcome::Released, "given_back"), None),
+        () = tokio::time::sleep(leased) => (given_back(), None),
+        () = context.abandon.cancelled() => (given_back(), None),
     };
     drop(begun);
     took.into_iter().for_each(|took| context.counts.tried(took));
-    report(&callback, &outcome);
-    settle(context, &callback, (outcome, class)).await;
+    report(callback, &tried.0);
+    settle(context, callback, tried).await;
     took
+}
+
+/// Back to its place, untried.
+fn given_back() -> Tried {
+    (CallbackOutcome::Released, "given_back")
 }
 
 async fn settle(context: &Context, callback: &Callback, (outcome, class): Tried) {
