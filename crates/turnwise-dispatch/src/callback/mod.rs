@@ -26,9 +26,7 @@ use self::connect::Resolve;
 use self::counts::{CallbackCounts, Mark};
 use self::deliver::{Tried, deliver, later, url_refused};
 use self::slots::{Admission, Slots};
-use crate::limits::{
-    CALLBACK_HELD_TIME_MAX, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX,
-};
+use crate::limits::{CALLBACK_HELD_TIME_MAX, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX};
 use crate::tls::trusting;
 
 /// Draws random bits, for jitter.
@@ -132,7 +130,9 @@ impl Desk {
         while let Some(done) = self.tries.try_join_next_with_id() {
             self.ended(done);
         }
-        while self.errands.try_join_next().is_some() {}
+        while let Some(done) = self.errands.try_join_next() {
+            note_panic(done);
+        }
         self.look_at_held();
         let free = self.free();
         let mut pause = None;
@@ -141,8 +141,13 @@ impl Desk {
             match self.context.broker.claim_callbacks(free).await {
                 Ok(callbacks) if callbacks.is_empty() => {}
                 Ok(callbacks) => {
+                    // Told to stop meanwhile: no post is begun any more.
+                    let begin = !shutdown.is_cancelled();
                     for callback in callbacks {
-                        self.place(callback);
+                        match begin {
+                            true => self.place(callback),
+                            false => self.send_back(callback, given_back()),
+                        }
                     }
                     return;
                 }
@@ -158,7 +163,7 @@ impl Desk {
             biased;
             () = shutdown.cancelled() => {}
             Some(done) = self.tries.join_next_with_id() => self.ended(done),
-            Some(_) = self.errands.join_next() => {}
+            Some(done) = self.errands.join_next() => note_panic(done),
             () = until(oldest) => {}
             () = rest(&context, pause), if free > 0 => {}
         }
@@ -218,10 +223,9 @@ impl Desk {
         let (id, took) = match done {
             Ok(done) => done,
             Err(error) => {
-                if error.is_panic() {
-                    tracing::error!("the task of a callback died; the callback will be tried again");
-                }
-                (error.id(), None)
+                let id = error.id();
+                note_panic(Err(error));
+                (id, None)
             }
         };
         if let Some(host) = self.hosts.remove(&id) {
@@ -234,26 +238,35 @@ impl Desk {
         for held in std::mem::take(&mut self.held) {
             self.send_back(held.callback, given_back());
         }
-        let (tries, errands) = (&mut self.tries, &mut self.errands);
-        let all = async {
-            while tries.join_next().await.is_some() {}
-            while errands.join_next().await.is_some() {}
-        };
-        if tokio::time::timeout(self.context.config.drain_grace, all).await.is_ok() {
+        let grace = self.context.config.drain_grace;
+        if tokio::time::timeout(grace, self.all_ended()).await.is_ok() {
             return;
         }
         tracing::info!(callbacks = self.tries.len(), "giving back the callbacks still in progress");
         self.context.abandon.cancel();
-        let (tries, errands) = (&mut self.tries, &mut self.errands);
-        let all = async {
-            while tries.join_next().await.is_some() {}
-            while errands.join_next().await.is_some() {}
-        };
-        if tokio::time::timeout(RELEASE_TIME_MAX, all).await.is_err() {
+        if tokio::time::timeout(RELEASE_TIME_MAX, self.all_ended()).await.is_err() {
             tracing::warn!("some callbacks could not be given back; their leases will run out");
             self.tries.shutdown().await;
             self.errands.shutdown().await;
         }
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(done) = self.tries.join_next_with_id().await {
+            self.ended(done);
+        }
+        while let Some(done) = self.errands.join_next().await {
+            note_panic(done);
+        }
+    }
+}
+
+/// A callback whose task died keeps its lease until that runs out.
+fn note_panic(done: Result<(), JoinError>) {
+    if let Err(error) = done
+        && error.is_panic()
+    {
+        tracing::error!("the task of a callback died; the callback will be tried again");
     }
 }
 
