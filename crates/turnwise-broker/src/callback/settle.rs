@@ -45,7 +45,7 @@ pub enum CallbackOutcome {
         /// A few words.
         reason: String,
     },
-    /// Not tried: no slot was free for its host.
+    /// Not tried, for a reason that is not its host's fault: no slot is free, or this node could not.
     Deferred {
         /// Not before.
         delay: Duration,
@@ -73,7 +73,8 @@ impl Broker {
         Ok(Some(CallbackAnswer { end, text }))
     }
 
-    /// Ends a try and its lease, and notes it, in one step.
+    /// Ends a try and its lease, and notes it, in one step. Answers what became of the callback: a try that failed
+    /// is its death when no further one is allowed.
     ///
     /// # Errors
     /// `LeaseLost` when it took too long: it will be tried again. Other errors: it may be.
@@ -81,28 +82,21 @@ impl Broker {
         &self,
         callback: &Callback,
         outcome: CallbackOutcome,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<CallbackOutcome, BrokerError> {
         let retention = self.0.config.retention;
-        let (what, status, reason, outcome) = match outcome {
+        let became = became(outcome, callback.attempt, self.0.config.callbacks.attempts_max);
+        let (what, status, reason, outcome) = match became.clone() {
             CallbackOutcome::Delivered { status } => {
                 (Some(Happened::Delivered), Some(status), None, Outcome::Ack)
             }
-            CallbackOutcome::Failed { status, reason, .. }
-                if callback.attempt >= self.0.config.callbacks.attempts_max =>
-            {
-                let reason = cut(&format!("given up after {} tries: {reason}", callback.attempt));
-                (Some(Happened::Dead), status, Some(reason.clone()), Outcome::Dead { reason })
-            }
             CallbackOutcome::Failed { status, reason, delay } => {
-                let reason = cut(&reason);
                 (Some(Happened::Failed), status, Some(reason.clone()), Outcome::Retry { delay, reason })
             }
             CallbackOutcome::Dead { status, reason } => {
-                let reason = cut(&reason);
                 (Some(Happened::Dead), status, Some(reason.clone()), Outcome::Dead { reason })
             }
             CallbackOutcome::Deferred { delay } => {
-                let reason = "waits for a free slot of its host".to_owned();
+                let reason = "not tried yet".to_owned();
                 (None, None, None, Outcome::Retry { delay, reason })
             }
             CallbackOutcome::Released => (None, None, None, Outcome::Release),
@@ -125,7 +119,7 @@ impl Broker {
         let settlement = settlement(callback.receipt.clone(), outcome, effects);
         let answer = self.settle_callback_confirmed(callback, &settlement).await;
         self.0.callback_ring.mark(&callback.org);
-        answer
+        answer.map(|()| became)
     }
 
     async fn settle_callback_confirmed(
@@ -152,6 +146,23 @@ impl Broker {
             }
         }
         Err(BrokerError::LeaseLost)
+    }
+}
+
+/// The outcome as it is stored.
+fn became(outcome: CallbackOutcome, attempt: u32, attempts_max: u32) -> CallbackOutcome {
+    match outcome {
+        CallbackOutcome::Failed { status, reason, .. } if attempt >= attempts_max => {
+            let reason = cut(&format!("given up after {attempt} tries: {reason}"));
+            CallbackOutcome::Dead { status, reason }
+        }
+        CallbackOutcome::Failed { status, reason, delay } => {
+            CallbackOutcome::Failed { status, reason: cut(&reason), delay }
+        }
+        CallbackOutcome::Dead { status, reason } => CallbackOutcome::Dead { status, reason: cut(&reason) },
+        other @ (CallbackOutcome::Delivered { .. }
+        | CallbackOutcome::Deferred { .. }
+        | CallbackOutcome::Released) => other,
     }
 }
 

@@ -38,14 +38,15 @@ impl Bench {
         callbacks.pop().unwrap()
     }
 
-    async fn settle(&self, callback: &Callback, outcome: CallbackOutcome) {
-        self.broker.settle_callback(callback, outcome).await.unwrap();
+    async fn settle(&self, callback: &Callback, outcome: CallbackOutcome) -> CallbackOutcome {
+        self.broker.settle_callback(callback, outcome).await.unwrap()
     }
 
-    async fn fail(&self, callback: &Callback) {
+    /// Answers what became of it.
+    async fn fail(&self, callback: &Callback) -> CallbackOutcome {
         let delay = Duration::from_secs(1);
         let reason = "the host answered 500".to_owned();
-        self.settle(callback, CallbackOutcome::Failed { status: Some(500), reason, delay }).await;
+        self.settle(callback, CallbackOutcome::Failed { status: Some(500), reason, delay }).await
     }
 
     async fn callback_of(&self, turn: MessageId) -> CallbackView {
@@ -143,7 +144,8 @@ async fn only_tries_are_counted() {
     for attempt in 1..=3 {
         let callback = bench.claim_callback().await;
         assert_eq!(callback.attempt, attempt);
-        bench.fail(&callback).await;
+        let given_up = matches!(bench.fail(&callback).await, CallbackOutcome::Dead { status: Some(500), .. });
+        assert_eq!(given_up, attempt == 3);
         bench.pass(Duration::from_secs(1));
     }
     let dead = bench.callback_of(turn).await;

@@ -48,12 +48,12 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// `class` says why, `last` that no further try is allowed.
-    pub(super) fn of(outcome: &CallbackOutcome, class: &'static str, last: bool) -> Mark {
-        let (outcome, class) = match outcome {
+    /// What became of it. `class` says how the try ended, `may_pass` that this alone is no reason to give it up.
+    pub(super) fn of(became: &CallbackOutcome, class: &'static str, may_pass: bool) -> Mark {
+        let (outcome, class) = match became {
             CallbackOutcome::Delivered { .. } => ("delivered", class),
-            CallbackOutcome::Failed { .. } if last => ("dead", "attempts_exhausted"),
             CallbackOutcome::Failed { .. } => ("again", class),
+            CallbackOutcome::Dead { .. } if may_pass => ("dead", "attempts_exhausted"),
             CallbackOutcome::Dead { .. } => ("dead", class),
             CallbackOutcome::Deferred { .. } => ("deferred", class),
             CallbackOutcome::Released => ("given_back", class),
@@ -117,10 +117,11 @@ mod tests {
 
     #[test]
     fn the_last_try_that_fails_counts_as_given_up() {
-        let failed =
-            || CallbackOutcome::Failed { status: None, reason: String::new(), delay: Duration::ZERO };
-        assert_eq!(Mark::of(&failed(), "tls", false), Mark { outcome: "again", class: "tls" });
+        let failed = CallbackOutcome::Failed { status: None, reason: String::new(), delay: Duration::ZERO };
+        let dead = CallbackOutcome::Dead { status: None, reason: String::new() };
+        assert_eq!(Mark::of(&failed, "tls", true), Mark { outcome: "again", class: "tls" });
         let last = Mark { outcome: "dead", class: "attempts_exhausted" };
-        assert_eq!(Mark::of(&failed(), "tls", true), last);
+        assert_eq!(Mark::of(&dead, "tls", true), last);
+        assert_eq!(Mark::of(&dead, "refused", false), Mark { outcome: "dead", class: "refused" });
     }
 }

@@ -297,7 +297,6 @@ async fn attend(context: &Context, callback: &Callback, target: &CallbackTarget)
     };
     drop(begun);
     took.into_iter().for_each(|took| context.counts.tried(took));
-    report(callback, &tried.0);
     settle(context, callback, tried).await;
     took
 }
@@ -308,10 +307,13 @@ fn given_back() -> Tried {
 }
 
 async fn settle(context: &Context, callback: &Callback, (outcome, class): Tried) {
-    let last = callback.attempt >= context.broker.config().callbacks.attempts_max;
-    let mark = Mark::of(&outcome, class, last);
+    let may_pass = matches!(outcome, CallbackOutcome::Failed { .. });
     match context.broker.settle_callback(callback, outcome).await {
-        Ok(()) => context.counts.settled(mark, context.broker.now().since(callback.created_at)),
+        Ok(became) => {
+            report(callback, &became);
+            let since = context.broker.now().since(callback.created_at);
+            context.counts.settled(Mark::of(&became, class, may_pass), since);
+        }
         Err(BrokerError::LeaseLost) => {
             context.counts.lost();
             tracing::warn!(callback_id = %callback.id, "lost the lease on a callback; it will be tried again");
