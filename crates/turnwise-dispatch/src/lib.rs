@@ -7,6 +7,7 @@ mod agent;
 mod callback;
 mod config;
 mod counts;
+mod descriptors;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod limits;

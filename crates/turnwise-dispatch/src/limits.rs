@@ -32,7 +32,7 @@ pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
 /// Longest waiting time an agent can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
-/// Wait at the head of its conversation of a turn for which no file descriptor was left.
+/// Wait at the head of its conversation of a turn, or callback, for which no file descriptor was left.
 pub const DESCRIPTORS_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two looks at the agent's health.
 pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,7 +1,6 @@
 //! One turn in the hands of dispatch: the call, the watch over its lease, its
 //! end in the store (clauses C4 and C5).
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +9,6 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use rustix::io::Errno;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerError, Renewed, Turn, TurnError, TurnOutcome};
@@ -19,6 +17,7 @@ use turnwise_core::StoreError;
 use crate::agent::Agent;
 use crate::config::{DispatchConfig, StreamMode};
 use crate::counts::AgentCounts;
+use crate::descriptors::is_short_of_descriptors;
 use crate::limits::{ANSWER_BYTES_MAX, DESCRIPTORS_WAIT, FINISH_PAUSE, REFUSAL_BYTES_MAX};
 use crate::reply;
 use crate::span::Begun;
@@ -173,16 +172,6 @@ async fn exchange_unbounded(context: &Context, turn: &Turn, stream: bool) -> Res
     }
     let answer = answer(body_of(response, ANSWER_BYTES_MAX).await?)?;
     Ok(Exchange::Over(TurnOutcome::Completed { answer: Some(answer), unsaved: Vec::new() }))
-}
-
-/// This process, or the whole system, has no file descriptor left. The agent has nothing to do with it, and nothing
-/// was sent.
-fn is_short_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
-    let errno = |error: &(dyn std::error::Error + 'static)| error.downcast_ref::<io::Error>()?.raw_os_error();
-    let short = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-    std::iter::successors(Some(error), |error| error.source())
-        .filter_map(errno)
-        .any(|errno| short.contains(&errno))
 }
 
 /// The innermost reason: refused, no such name, a certificate that is not trusted.

@@ -11,10 +11,11 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use turnwise_broker::{CallbackRules, CallbackTarget};
 
+use crate::descriptors::is_short_of_descriptors;
 use crate::limits::{CALLBACK_ADDRESSES_MAX, CALLBACK_CONNECT_TIME_MAX};
 
 /// The addresses of a name, on their way.
@@ -49,6 +50,8 @@ pub(super) enum Trouble {
     Tls,
     /// There are no certificates to check against.
     NoCertificates,
+    /// No file descriptor is left here.
+    NoDescriptors,
 }
 
 impl Trouble {
@@ -59,6 +62,7 @@ impl Trouble {
             Trouble::Unreachable => "the host cannot be reached",
             Trouble::Tls => "the host's certificate is not trusted or does not name it, or it speaks no TLS",
             Trouble::NoCertificates => "there are no certificates to check the host's against",
+            Trouble::NoDescriptors => "no connection can be opened here: no file descriptor is left",
         }
     }
 
@@ -69,6 +73,7 @@ impl Trouble {
             Trouble::Private => "address_refused",
             Trouble::Unreachable => "unreachable",
             Trouble::Tls | Trouble::NoCertificates => "tls",
+            Trouble::NoDescriptors => "other",
         }
     }
 
@@ -90,7 +95,10 @@ pub(super) async fn open(
 ) -> Result<TokioIo<Box<dyn Wire>>, Trouble> {
     let addresses = match target.host.parse() {
         Ok(address) => vec![SocketAddr::new(address, target.port)],
-        Err(_) => resolver.resolve(target.host.clone(), target.port).await.map_err(|_| Trouble::NoAddress)?,
+        Err(_) => {
+            let addresses = resolver.resolve(target.host.clone(), target.port).await;
+            addresses.map_err(|error| unresolved(&error))?
+        }
     };
     if addresses.is_empty() {
         return Err(Trouble::NoAddress);
@@ -98,7 +106,7 @@ pub(super) async fn open(
     if !addresses.iter().all(|address| rules.may_reach(target, address.ip())) {
         return Err(Trouble::Private);
     }
-    let socket = connect(&addresses).await.ok_or(Trouble::Unreachable)?;
+    let socket = connect(&addresses).await?;
     if !target.https {
         return Ok(TokioIo::new(Box::new(socket)));
     }
@@ -108,14 +116,24 @@ pub(super) async fn open(
     Ok(TokioIo::new(Box::new(stream.map_err(|_| Trouble::Tls)?)))
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Option<TcpStream> {
+/// The system's resolver needs descriptors too, and does not say so when it gets none.
+fn unresolved(error: &io::Error) -> Trouble {
+    let none_left = || TcpSocket::new_v4().is_err_and(|error| is_short_of_descriptors(&error));
+    if is_short_of_descriptors(error) || none_left() { Trouble::NoDescriptors } else { Trouble::NoAddress }
+}
+
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Trouble> {
     for address in addresses.iter().take(CALLBACK_ADDRESSES_MAX) {
         let socket = tokio::time::timeout(CALLBACK_CONNECT_TIME_MAX, TcpStream::connect(address));
-        if let Ok(Ok(socket)) = socket.await {
-            // Small writes go out at once; without it they only wait.
-            let _ = socket.set_nodelay(true);
-            return Some(socket);
+        match socket.await {
+            Ok(Ok(socket)) => {
+                // Small writes go out at once; without it they only wait.
+                let _ = socket.set_nodelay(true);
+                return Ok(socket);
+            }
+            Ok(Err(error)) if is_short_of_descriptors(&error) => return Err(Trouble::NoDescriptors),
+            Ok(Err(_)) | Err(_) => {}
         }
     }
-    None
+    Err(Trouble::Unreachable)
 }

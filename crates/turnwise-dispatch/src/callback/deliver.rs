@@ -18,7 +18,7 @@ use super::connect::{Trouble, open};
 use super::sign::sign;
 use crate::limits::{
     CALLBACK_ANSWER_BYTES_MAX, CALLBACK_BODY_TIME_MAX, CALLBACK_HEAD_BYTES_MAX, CALLBACK_HEADERS_MAX,
-    CALLBACK_JITTER_PART, CALLBACK_RETRY_FACTOR, CALLBACK_RETRY_FIRST, CALLBACK_RETRY_MAX,
+    CALLBACK_JITTER_PART, CALLBACK_RETRY_FACTOR, CALLBACK_RETRY_FIRST, CALLBACK_RETRY_MAX, DESCRIPTORS_WAIT,
 };
 use crate::verdict::delay;
 
@@ -61,6 +61,10 @@ pub(super) async fn deliver(
     let tried = match answer {
         Ok(Exchange::Answered(status, headers)) => {
             verdict(context, callback.attempt, status, &headers, context.broker.now())
+        }
+        Ok(Exchange::Trouble(trouble @ Trouble::NoDescriptors)) => {
+            tracing::warn!("no callback can be posted: {}; `ulimit -n` is too low", trouble.reason());
+            return (later(DESCRIPTORS_WAIT), None);
         }
         Ok(Exchange::Trouble(trouble)) if trouble.is_final() => {
             dead(trouble.class(), trouble.reason().to_owned())

@@ -154,6 +154,33 @@ async fn a_name_without_an_address_is_tried_again() {
     assert_eq!(post.until_state(turn.id, CallbackState::Delivered).await.attempts, 2);
 }
 
+/// Has no file descriptor left when it is asked first, as an open file too many would have it.
+struct Short {
+    address: SocketAddr,
+    asked: AtomicUsize,
+}
+
+impl Resolve for Short {
+    fn resolve(&self, _host: String, _port: u16) -> Resolved {
+        let first = self.asked.fetch_add(1, Ordering::SeqCst) == 0;
+        let short = || io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        let answer = if first { Err(short()) } else { Ok(vec![self.address]) };
+        Box::pin(async move { answer })
+    }
+}
+
+#[tokio::test]
+async fn a_want_of_file_descriptors_here_is_no_try() {
+    let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
+    let mut post = Post::new(&["gateway.internal"]).await;
+    let names = Arc::new(Short { address: receiver.address(), asked: AtomicUsize::new(0) });
+    post.resolver = names.clone();
+    post.send();
+    let turn = post.submit("u", "m", "http://gateway.internal:7/x").await;
+    assert_eq!(post.until_state(turn.id, CallbackState::Delivered).await.attempts, 1);
+    assert_eq!(names.asked.load(Ordering::SeqCst), 2);
+}
+
 /// A host that is handed each connection, after the request's head was read.
 async fn host<F>(answer: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> (String, JoinSet<()>)
 where
