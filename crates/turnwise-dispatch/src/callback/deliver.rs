@@ -10,8 +10,8 @@ use hyper::client::conn::http1;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use turnwise_api::{CallbackBody, CallbackStatus, ChatAnswer};
-use turnwise_broker::{Callback, CallbackAnswer, CallbackOutcome, CallbackTarget, TurnState};
-use turnwise_core::Timestamp;
+use turnwise_broker::{BrokerError, Callback, CallbackAnswer, CallbackOutcome, CallbackTarget, TurnState};
+use turnwise_core::{StoreError, Timestamp};
 
 use super::Context;
 use super::connect::{Trouble, open};
@@ -93,6 +93,10 @@ async fn prepare(context: &Context, callback: &Callback, target: &CallbackTarget
         Ok(Some(answer)) => answer,
         Ok(None) => {
             return Err(dead("answer_gone", "answer_gone: the turn's end is not kept any longer".to_owned()));
+        }
+        Err(error @ BrokerError::Store(StoreError::Corrupt(_))) => {
+            tracing::error!(callback_id = %callback.id, %error, "a turn's end is damaged: its callback is given up");
+            return Err(dead("other", "answer_damaged: the turn's end cannot be read".to_owned()));
         }
         Err(error) => {
             tracing::warn!(callback_id = %callback.id, %error, "a turn's end could not be read for its callback");

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use turnwise_broker::{
     BrokerConfig, CallbackRules, CallbackState, CallbackView, OrgScope, Submitted, TurnState,
 };
-use turnwise_core::{Kind, MessageId, Name, Store};
+use turnwise_core::{Kind, MessageId, Name, NewEvent, Store};
 use turnwise_dispatch::{CallbackConfig, CallbackWorker, Resolve, Secret, SystemResolver};
 use turnwise_mock::{AgentConfig, Answering, CallbackReceiver, Received};
 use turnwise_store::memory::MemoryStore;
@@ -305,12 +305,29 @@ async fn after_the_last_try_a_callback_is_a_dead_letter() {
 /// C3 says that a turn ends as one thing only: nothing else is made up for a callback.
 #[tokio::test]
 async fn a_callback_whose_answer_is_gone_dies_and_says_so() {
+    gives_up_without(None, "answer_gone").await;
+}
+
+#[tokio::test]
+async fn a_callback_whose_answer_cannot_be_read_dies_and_says_so() {
+    gives_up_without(Some("no record"), "answer_damaged").await;
+}
+
+/// The end of a turn is replaced by this, or by nothing.
+async fn gives_up_without(end: Option<&'static str>, reason: &str) {
     let mut post = Post::new(&["127.0.0.1"]).await;
     let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
     let turn = post.submit("u", "m", &receiver.url("/")).await;
     assert_eq!(post.stage.end(turn.id).await.state, TurnState::Completed);
     let reply = Name::new(ORG, Kind::Reply, &format!("{:016x}", turn.id.nonce())).unwrap();
-    assert_eq!(post.store.drop_topics(vec![reply]).await.unwrap(), 1);
+    assert_eq!(post.store.drop_topics(vec![reply.clone()]).await.unwrap(), 1);
+    if let Some(data) = end {
+        let (event_type, data) = ("turn.done".to_owned(), data.into());
+        let event = NewEvent { topic: reply, event_type, data, dedup: None, keep_until: None };
+        for answer in post.store.append(vec![event]).await.unwrap() {
+            answer.unwrap();
+        }
+    }
     post.send();
     let page = async || {
         let stage = turnwise_broker::CallbackStage::Dead;
@@ -324,6 +341,7 @@ async fn a_callback_whose_answer_is_gone_dies_and_says_so() {
     tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it is given up");
     let dead = page().await.items.remove(0);
     assert_eq!(dead.turn, turn.id);
-    assert!(dead.last.unwrap().reason.unwrap().starts_with("answer_gone"), "says why");
+    let told = dead.last.unwrap().reason.unwrap();
+    assert!(told.starts_with(reason), "{told}");
     assert!(receiver.received().is_empty());
 }
