@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept::accept;
 use crate::answer::{
     AgentBody, answer_json, broken_json, json_bytes, json_response, refusal, script, stream_response, text_of,
 };
@@ -56,7 +57,8 @@ impl FakeAgent {
         let shared = Arc::new(Shared { config, journal: Arc::clone(&journal) });
         let shutdown = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(accept(listener, shared, shutdown.clone()));
+        let serve = move |socket| serve(socket, Arc::clone(&shared));
+        server.spawn(accept(listener, shutdown.clone(), serve));
         Ok(FakeAgent { address, journal, shutdown, server })
     }
 
@@ -89,24 +91,6 @@ impl FakeAgent {
         shutdown.cancelled().await;
         self.stop().await;
     }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>, shutdown: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(serve(socket, Arc::clone(&shared)));
-                }
-                // Out of file handles, for example: wait, do not spin.
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            },
-        }
-    }
-    connections.shutdown().await;
 }
 
 async fn serve(socket: TcpStream, shared: Arc<Shared>) {

@@ -3,6 +3,7 @@
 //! Used by `demo`, `agent mock`, `bench` and the tests. Knows the agent's wire
 //! form and nothing of the broker's insides.
 
+mod accept;
 mod agent;
 mod answer;
 pub mod callbacks;

@@ -17,9 +17,11 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use ring::hmac;
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::accept::accept;
 
 /// Bytes of a callback that is read.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -98,7 +100,8 @@ impl CallbackReceiver {
         let shared = Arc::new(Shared { secret, answering, journal: Arc::clone(&journal) });
         let shutdown = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(accept(listener, shared, shutdown.clone()));
+        let serve = move |socket| serve(socket, Arc::clone(&shared));
+        server.spawn(accept(listener, shutdown.clone(), serve));
         Ok(CallbackReceiver { address, journal, shutdown, server })
     }
 
@@ -136,24 +139,10 @@ impl CallbackReceiver {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, shutdown: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => {
-                let Ok((socket, _)) = accepted else { continue };
-                let shared = Arc::clone(&shared);
-                connections.spawn(async move {
-                    let service = service_fn(move |request| take(Arc::clone(&shared), request));
-                    // A sender that was killed breaks its connection.
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        }
-    }
-    connections.shutdown().await;
+async fn serve(socket: TcpStream, shared: Arc<Shared>) {
+    let service = service_fn(move |request| take(Arc::clone(&shared), request));
+    // A sender that was killed breaks its connection.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
 }
 
 async fn take(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
