@@ -50,8 +50,8 @@ pub(crate) const DEDUP_GENERATIONS_MAX: usize = 16;
 pub(crate) const CALLBACK_URL_BYTES_MAX: usize = 2_048;
 /// Ports of callback URLs whose host the operator has not listed.
 pub(crate) const CALLBACK_PORTS: [u16; 2] = [443, 8443];
-/// Callbacks listed or put back at a time.
-pub(crate) const CALLBACKS_PAGE: usize = 100;
+/// Callbacks listed, put back or dropped at a time.
+pub(crate) const CALLBACKS_PAGE: u32 = 100;
 /// Times a cancel looks again when the turn moves under it.
 pub(crate) const CANCEL_TRIES_MAX: u32 = 8;
 /// Group conversations remembered per node for `GET /queue`.

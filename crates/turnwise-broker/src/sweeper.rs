@@ -5,8 +5,8 @@ use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::callback::{self, callbacks_queue};
 use crate::counters::Lane;
 use crate::limits::{
-    DEAD_PAGE, LANES_LOOKED_AT, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT, SWEEPS_IN_A_ROW_MAX,
-    TOPICS_PAGE,
+    CALLBACKS_PAGE, DEAD_PAGE, LANES_LOOKED_AT, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT,
+    SWEEPS_IN_A_ROW_MAX, TOPICS_PAGE,
 };
 use crate::orgs::OrgScope;
 use crate::recount::Recount;
@@ -333,10 +333,10 @@ impl Broker {
     async fn forget_dead_callbacks_in(&self, queue: &QueueName, now: Timestamp) -> Result<(), StoreError> {
         let kept = self.0.config.retention.saturating_mul(2);
         loop {
-            let page = self.0.store.list(queue, Stage::Dead, None, DEAD_PAGE).await?;
+            let page = self.0.store.list(queue, Stage::Dead, None, CALLBACKS_PAGE).await?;
             let old = page.iter().filter(|info| now.since(info.enqueued_at) > kept);
             let old: Vec<_> = old.map(|info| (info.id, Vec::new())).collect();
-            let whole_page = old.len() >= DEAD_PAGE as usize;
+            let whole_page = old.len() >= CALLBACKS_PAGE as usize;
             if !old.is_empty() {
                 self.0.store.remove(queue, old).await?;
             }
@@ -349,25 +349,31 @@ impl Broker {
 
     /// From whoever has the most of them, a page at a time.
     async fn drop_oldest_dead_callbacks(&self, over: u64) -> Result<(), StoreError> {
-        let mut dropped = 0;
-        while dropped < over {
-            let mut most = (0, None);
-            for org in self.0.orgs.all(&OrgScope::All) {
-                let queue = callbacks_queue(&org).map_err(invalid)?;
-                let dead = self.0.store.depth(&queue).await?.dead;
-                if dead > most.0 {
-                    most = (dead, Some(queue));
-                }
+        let mut most = BinaryHeap::new();
+        for org in self.0.orgs.all(&OrgScope::All) {
+            let queue = callbacks_queue(&org).map_err(invalid)?;
+            let dead = self.0.store.depth(&queue).await?.dead;
+            if dead > 0 {
+                most.push((dead, queue));
             }
-            let (_, Some(queue)) = most else { break };
-            let page = u32::try_from(over - dropped).unwrap_or(DEAD_PAGE).min(DEAD_PAGE);
+        }
+        let mut dropped = 0;
+        while dropped < over
+            && let Some((dead, queue)) = most.pop()
+        {
+            let page = u32::try_from(over - dropped).unwrap_or(CALLBACKS_PAGE).min(CALLBACKS_PAGE);
             let oldest = self.0.store.list(&queue, Stage::Dead, None, page).await?;
             if oldest.is_empty() {
-                break;
+                // Somebody else took them away meanwhile.
+                continue;
             }
             let oldest: Vec<_> = oldest.into_iter().map(|info| (info.id, Vec::new())).collect();
-            dropped += oldest.len() as u64;
+            let count = oldest.len() as u64;
             self.0.store.remove(&queue, oldest).await?;
+            dropped += count;
+            if dead > count {
+                most.push((dead - count, queue));
+            }
         }
         tracing::warn!(dropped, "more callbacks than may be kept: the oldest dead ones are dropped");
         Ok(())

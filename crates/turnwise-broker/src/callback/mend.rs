@@ -61,8 +61,9 @@ impl Broker {
                     // By age, and no further than the newest of now: what dies again meanwhile is not chased.
                     let mut after = None;
                     loop {
-                        let (page, more) =
-                            self.list_callbacks(&org, CallbackStage::Dead, after, CALLBACKS_PAGE).await?;
+                        let (page, more) = self
+                            .list_callbacks(&org, CallbackStage::Dead, after, CALLBACKS_PAGE as usize)
+                            .await?;
                         after = page.last().map(|info| info.id);
                         let ids: Vec<_> = page.iter().map(|info| info.id).collect();
                         count += self.redrive_page(&org, &ids, dry_run).await?;
