@@ -3,21 +3,20 @@
 
 use crate::broker::{Broker, reply_topic_of};
 use crate::callback;
+use crate::confirm::Confirmed;
 use crate::error::BrokerError;
 use crate::lease::{AgentEvent, Turn, TurnOutcome};
-use crate::limits::{RETRY_DELAY_MIN, SETTLE_BACKOFF, SETTLE_TRIES_MAX, UNSAVED_IN_SETTLEMENT_MAX};
+use crate::limits::{RETRY_DELAY_MIN, UNSAVED_IN_SETTLEMENT_MAX};
 use crate::local::Appended;
 use crate::news::News;
 use crate::record::{AnswerPlace, BusyCall, BusyRecord, TerminalRecord, agent_event, busy, processing};
-use crate::submit::one;
 use crate::timeline::StepKind;
 use crate::turn::{TurnEnd, TurnError, TurnState};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::sleep;
 use turnwise_core::limits::{BATCH_ITEMS_MAX, REASON_BYTES_MAX};
-use turnwise_core::{Effect, Event, NewEvent, Outcome, Position, Settled, Settlement, StoreError, TopicName};
+use turnwise_core::{Effect, Event, NewEvent, Outcome, Position, Settlement, StoreError, TopicName};
 
 /// How a settlement is to go, and what readers are told then.
 struct Ending {
@@ -231,54 +230,28 @@ impl Broker {
             Outcome::Ack | Outcome::Dead { .. } => None,
         };
         let settlement = Settlement { receipt: turn.receipt.clone(), outcome, effects };
-        match self.settle_confirmed(turn, &topic, settlement).await? {
-            Settled::Done => {
-                turn.lease.lose();
-                again.into_iter().for_each(|why| self.0.counts.again.one(why));
-                if again == Some("busy") {
-                    self.0.board.tell(|| turn.news(StepKind::Busy, self.0.now()));
-                }
-                self.settled(turn, end);
-                Ok(())
-            }
-            Settled::LeaseLost => {
-                self.lost(&turn.lease);
-                Err(BrokerError::LeaseLost)
-            }
+        let done = match self.settle_confirmed(&settlement).await? {
+            Confirmed::Done => true,
+            Confirmed::DoneOrLost => self.ended_by(turn, &topic).await?,
+            Confirmed::LeaseLost => false,
+        };
+        if !done {
+            self.lost(&turn.lease);
+            return Err(BrokerError::LeaseLost);
         }
+        turn.lease.lose();
+        again.into_iter().for_each(|why| self.0.counts.again.one(why));
+        if again == Some("busy") {
+            self.0.board.tell(|| turn.news(StepKind::Busy, self.0.now()));
+        }
+        self.settled(turn, end);
+        Ok(())
     }
 
-    async fn settle_confirmed(
-        &self,
-        turn: &Turn,
-        topic: &TopicName,
-        settlement: Settlement,
-    ) -> Result<Settled, BrokerError> {
-        let mut wait = SETTLE_BACKOFF;
-        let mut unknown = false;
-        let mut tries = 1;
-        loop {
-            let answer = self.0.store.settle(vec![settlement.clone()]).await;
-            match answer.and_then(one).and_then(|answer| answer) {
-                Ok(Settled::LeaseLost) if unknown => {
-                    let ours = self.terminal(topic).await?.and_then(|terminal| terminal.record.token);
-                    let done = ours == Some(turn.receipt.token.0);
-                    return Ok(if done { Settled::Done } else { Settled::LeaseLost });
-                }
-                Ok(settled) => return Ok(settled),
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
-                    unknown |= matches!(error, StoreError::Unknown(_));
-                    if tries >= SETTLE_TRIES_MAX {
-                        return Err(error.into());
-                    }
-                    tracing::warn!(message_id = %turn.id, %error, "the end of a turn is not stored yet; again");
-                    sleep(wait).await;
-                    wait *= 2;
-                    tries += 1;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+    /// Whether the turn's last word is that of its own lease.
+    async fn ended_by(&self, turn: &Turn, topic: &TopicName) -> Result<bool, BrokerError> {
+        let token = self.terminal(topic).await?.and_then(|terminal| terminal.record.token);
+        Ok(token == Some(turn.receipt.token.0))
     }
 
     fn settled(&self, turn: &Turn, end: Option<TurnEnd>) {

@@ -7,6 +7,7 @@ mod callback;
 mod cancel;
 mod claim;
 mod config;
+mod confirm;
 mod conversation;
 mod counters;
 mod counts;

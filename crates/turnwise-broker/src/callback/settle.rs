@@ -3,14 +3,12 @@
 use super::claim::Callback;
 use super::record::{Happened, HistoryRecord, happened, history_topic};
 use crate::broker::{Broker, reply_topic_of};
+use crate::confirm::Confirmed;
 use crate::error::BrokerError;
-use crate::limits::{SETTLE_BACKOFF, SETTLE_TRIES_MAX};
-use crate::submit::one;
 use crate::turn::TurnEnd;
 use std::time::Duration;
-use tokio::time::sleep;
 use turnwise_core::limits::REASON_BYTES_MAX;
-use turnwise_core::{Effect, Outcome, Receipt, Settled, Settlement, StoreError};
+use turnwise_core::{Effect, Outcome, Receipt, Settlement};
 
 /// The end of a turn, for its callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,35 +115,13 @@ impl Broker {
             effects.push(Effect::Publish(happened(topic, what, &record, keep_until)));
         }
         let settlement = settlement(callback.receipt.clone(), outcome, effects);
-        let answer = self.settle_callback_confirmed(callback, &settlement).await;
+        let answer = self.settle_confirmed(&settlement).await;
         self.0.callback_ring.mark(&callback.org);
-        answer.map(|()| became)
-    }
-
-    async fn settle_callback_confirmed(
-        &self,
-        callback: &Callback,
-        settlement: &Settlement,
-    ) -> Result<(), BrokerError> {
-        let mut wait = SETTLE_BACKOFF;
-        let mut unknown = false;
-        for left in (0..SETTLE_TRIES_MAX).rev() {
-            let answer = self.0.store.settle(vec![settlement.clone()]).await;
-            match answer.and_then(one).and_then(|answer| answer) {
-                Ok(Settled::Done) => return Ok(()),
-                // The first of the tries has done it, or else it is repeated: both are fine.
-                Ok(Settled::LeaseLost) if unknown => return Ok(()),
-                Ok(Settled::LeaseLost) => return Err(BrokerError::LeaseLost),
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) if left > 0 => {
-                    unknown |= matches!(error, StoreError::Unknown(_));
-                    tracing::warn!(callback_id = %callback.id, %error, "the end of a try is not stored yet; again");
-                    sleep(wait).await;
-                    wait *= 2;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        match answer? {
+            // An earlier try has done it, or else it is repeated: both are fine.
+            Confirmed::Done | Confirmed::DoneOrLost => Ok(became),
+            Confirmed::LeaseLost => Err(BrokerError::LeaseLost),
         }
-        Err(BrokerError::LeaseLost)
     }
 }
 
