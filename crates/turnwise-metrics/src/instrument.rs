@@ -96,9 +96,14 @@ impl<const N: usize> Words<N> {
 
     /// One more of this word.
     pub fn one(&self, word: &str) {
+        self.add(word, 1);
+    }
+
+    /// So many more of this word.
+    pub fn add(&self, word: &str, more: u64) {
         let at = self.words.iter().position(|known| *known == word).unwrap_or(N.saturating_sub(1));
         if let Some(count) = self.counts.get(at) {
-            count.one();
+            count.add(more);
         }
     }
 
