@@ -5,6 +5,7 @@ use crate::error::BrokerError;
 use crate::lease::{Lease, Renewed, Turn, TurnOutcome};
 use crate::limits::{EVENTS_PAGE, QUEUES_PAGE};
 use crate::news::News;
+use crate::pages::each_event;
 use crate::record::{BusyRecord, Stored, TurnHeaders, kind_of, parse_busy};
 use crate::submit::one;
 use crate::timeline::StepKind;
@@ -13,14 +14,15 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use turnwise_core::limits::CLAIM_LIMIT_MAX;
 use turnwise_core::{
-    Claim, Delivery, Extended, Kind, NameError, Outcome, QueueName, Read, ReadFrom, Settlement, StoreError,
-    Timestamp, TopicName,
+    Claim, Delivery, Extended, Kind, NameError, Outcome, QueueName, Settlement, StoreError, Timestamp,
+    TopicName,
 };
 
 /// Orgs that may have a turn, or a callback, to claim; next one first.
@@ -303,32 +305,23 @@ impl Broker {
 
     async fn earlier(&self, topic: &TopicName) -> Result<Earlier, StoreError> {
         let mut earlier = Earlier::default();
-        let mut from = ReadFrom::Earliest;
-        loop {
-            let (events, next) = match self.0.store.read(topic, from, EVENTS_PAGE).await? {
-                Read::Events { events, next } if events.is_empty() => {
-                    let _end = next;
-                    return Ok(earlier);
+        each_event(self.0.store.as_ref(), topic, EVENTS_PAGE, |event| {
+            match kind_of(&event.event_type) {
+                Stored::Processing => earlier.processing = true,
+                Stored::Busy => {
+                    earlier.busy_retries = earlier.busy_retries.saturating_add(1);
+                    earlier.busy = parse_busy(&event.data).or(earlier.busy.take());
                 }
-                Read::Events { events, next } => (events, next),
-                Read::Gap { resume } => (Vec::new(), resume),
-            };
-            for event in &events {
-                match kind_of(&event.event_type) {
-                    Stored::Processing => earlier.processing = true,
-                    Stored::Busy => {
-                        earlier.busy_retries = earlier.busy_retries.saturating_add(1);
-                        earlier.busy = parse_busy(&event.data).or(earlier.busy);
-                    }
-                    Stored::Agent(_) => {
-                        earlier.agent_event = true;
-                        return Ok(earlier);
-                    }
-                    Stored::Terminal(_) | Stored::Other => {}
+                Stored::Agent(_) => {
+                    earlier.agent_event = true;
+                    return ControlFlow::Break(());
                 }
+                Stored::Terminal(_) | Stored::Other => {}
             }
-            from = ReadFrom::After(next);
-        }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(earlier)
     }
 
     /// Whether the turn's lease still lives, as far as this node knows. Costs nothing to ask.

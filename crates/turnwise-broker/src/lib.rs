@@ -21,6 +21,7 @@ mod limits;
 mod local;
 mod news;
 mod orgs;
+mod pages;
 mod record;
 mod recount;
 mod redrive;

@@ -6,15 +6,15 @@ use crate::error::BrokerError;
 use crate::follow::StreamPosition;
 use crate::limits::{CONVERSATIONS_LISTED_MAX, EVENTS_PAGE, PARTIAL_BYTES_MAX};
 use crate::orgs::OrgScope;
+use crate::pages::each_event;
 use crate::record::{Stored, Terminal, TurnHeaders, kind_of};
 use crate::timeline::Known;
 use crate::turn::{TurnState, TurnView};
 use crate::wait::Found;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use turnwise_core::{
-    LaneStatus, MessageId, MessageInfo, Read, ReadFrom, Stage, StoreError, Timestamp, TopicName,
-};
+use turnwise_core::{LaneStatus, MessageId, MessageInfo, Stage, StoreError, Timestamp, TopicName};
 
 /// One conversation that holds turns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,24 +166,17 @@ impl Broker {
     /// The text in the stored agent events.
     pub(crate) async fn partial(&self, topic: &TopicName) -> Result<Option<String>, StoreError> {
         let mut text: Option<String> = None;
-        let mut from = ReadFrom::Earliest;
-        loop {
-            let (events, next) = match self.0.store.read(topic, from, EVENTS_PAGE).await? {
-                Read::Events { events, next } => (events, next),
-                Read::Gap { resume } => (Vec::new(), resume),
-            };
-            for event in &events {
-                if let Stored::Agent(_) = kind_of(&event.event_type) {
-                    let text = text.get_or_insert_default();
-                    push_text(text, &event.data);
-                }
+        each_event(self.0.store.as_ref(), topic, EVENTS_PAGE, |event| {
+            if let Stored::Agent(_) = kind_of(&event.event_type) {
+                push_text(text.get_or_insert_default(), &event.data);
             }
-            let full = text.as_ref().is_some_and(|text| text.len() >= PARTIAL_BYTES_MAX);
-            if full || events.is_empty() {
-                return Ok(text);
+            match &text {
+                Some(text) if text.len() >= PARTIAL_BYTES_MAX => ControlFlow::Break(()),
+                Some(_) | None => ControlFlow::Continue(()),
             }
-            from = ReadFrom::After(next);
-        }
+        })
+        .await?;
+        Ok(text)
     }
 
     /// Whether a reader at `after` has seen the turn's last event. False for

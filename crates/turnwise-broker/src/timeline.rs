@@ -5,9 +5,11 @@
 use crate::broker::{Broker, reply_topic_of};
 use crate::callback::{CallbackState, CallbackView};
 use crate::limits::{TIMELINE_PAGE, TIMELINE_STEPS_MAX};
+use crate::pages::each_event;
 use crate::record::{Stored, kind_of, parse_busy};
 use crate::turn::TurnState;
-use turnwise_core::{MessageId, Read, ReadFrom, StoreError, Timestamp};
+use std::ops::ControlFlow;
+use turnwise_core::{MessageId, StoreError, Timestamp};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,29 +102,27 @@ impl Broker {
         steps: &mut Vec<Step>,
     ) -> Result<Option<Timestamp>, StoreError> {
         let topic = reply_topic_of(org, id).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        let mut from = ReadFrom::Earliest;
-        loop {
-            let (events, next) = match self.0.store.read(&topic, from, TIMELINE_PAGE).await? {
-                Read::Events { events, .. } if events.is_empty() => return Ok(None),
-                Read::Events { events, next } => (events, next),
-                Read::Gap { resume } => (Vec::new(), resume),
-            };
-            for event in &events {
-                match kind_of(&event.event_type) {
-                    Stored::Agent(_) => return Ok(Some(event.appended_at)),
-                    Stored::Terminal(_) => return Ok(None),
-                    Stored::Busy if steps.len() < TIMELINE_STEPS_MAX => {
-                        let call = parse_busy(&event.data).and_then(|record| record.call);
-                        if let Some(call) = call {
-                            steps.push(step(StepKind::Claimed, Timestamp(call.claimed), Some(call.attempt)));
-                        }
-                        let attempt = call.map(|call| call.attempt);
-                        steps.push(step(StepKind::Busy, event.appended_at, attempt));
-                    }
-                    Stored::Busy | Stored::Processing | Stored::Other => {}
+        let mut first_event = None;
+        each_event(self.0.store.as_ref(), &topic, TIMELINE_PAGE, |event| {
+            match kind_of(&event.event_type) {
+                Stored::Agent(_) => {
+                    first_event = Some(event.appended_at);
+                    return ControlFlow::Break(());
                 }
+                Stored::Terminal(_) => return ControlFlow::Break(()),
+                Stored::Busy if steps.len() < TIMELINE_STEPS_MAX => {
+                    let call = parse_busy(&event.data).and_then(|record| record.call);
+                    if let Some(call) = call {
+                        steps.push(step(StepKind::Claimed, Timestamp(call.claimed), Some(call.attempt)));
+                    }
+                    let attempt = call.map(|call| call.attempt);
+                    steps.push(step(StepKind::Busy, event.appended_at, attempt));
+                }
+                Stored::Busy | Stored::Processing | Stored::Other => {}
             }
-            from = ReadFrom::After(next);
-        }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(first_event)
     }
 }

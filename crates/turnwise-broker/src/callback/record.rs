@@ -5,13 +5,15 @@ use super::callbacks_queue;
 use crate::conversation::push_bytes;
 use crate::error::BrokerError;
 use crate::limits::EVENTS_PAGE;
+use crate::pages::each_event;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::ControlFlow;
 use turnwise_core::limits::ATTEMPTS_MAX;
 use turnwise_core::{
     ENDED_HEADER, Effect, Event, Headers, Kind, MessageId, Name, NameError, NewEvent, NewMessage,
-    OrderingKey, Read, ReadFrom, Store, StoreError, Timestamp, TopicName,
+    OrderingKey, Store, StoreError, Timestamp, TopicName,
 };
 
 /// What a turn knows of its callback; travels in the turn's headers.
@@ -162,17 +164,12 @@ pub(super) struct History {
 impl History {
     pub(super) async fn read(store: &dyn Store, topic: &TopicName) -> Result<History, StoreError> {
         let mut history = History::default();
-        let mut from = ReadFrom::Earliest;
-        loop {
-            match store.read(topic, from, EVENTS_PAGE).await? {
-                Read::Events { events, .. } if events.is_empty() => return Ok(history),
-                Read::Events { events, next } => {
-                    events.iter().for_each(|event| history.add(event));
-                    from = ReadFrom::After(next);
-                }
-                Read::Gap { resume } => from = ReadFrom::After(resume),
-            }
-        }
+        each_event(store, topic, EVENTS_PAGE, |event| {
+            history.add(event);
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(history)
     }
 
     fn add(&mut self, event: &Event) {
