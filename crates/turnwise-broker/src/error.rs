@@ -52,6 +52,6 @@ pub enum BrokerError {
 
 impl From<NameError> for BrokerError {
     fn from(error: NameError) -> BrokerError {
-        BrokerError::Store(StoreError::Invalid(error.to_string()))
+        BrokerError::Store(error.into())
     }
 }

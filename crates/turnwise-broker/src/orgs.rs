@@ -58,8 +58,7 @@ pub(crate) struct Orgs {
 
 impl Orgs {
     pub(crate) async fn load(store: &dyn Store) -> Result<Orgs, StoreError> {
-        let topic =
-            Name::new("", Kind::Sys, "orgs").map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let topic = Name::new("", Kind::Sys, "orgs")?;
         let orgs = Orgs { topic, known: Mutex::default() };
         orgs.catch_up(store).await?;
         Ok(orgs)

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use turnwise_core::{
-    Depth, Kind, MessageInfo, Name, NameError, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName,
+    Depth, Kind, MessageInfo, Name, QueueName, Stage, StoreError, Timestamp, TopicInfo, TopicName,
     TopicPattern,
 };
 
@@ -183,7 +183,7 @@ impl Broker {
             }
         };
         while let Some(lane) = suspects.pop() {
-            let queue = turns_queue(&lane.0).map_err(invalid)?;
+            let queue = turns_queue(&lane.0)?;
             match inner.store.lane(&queue, &lane.1, None).await {
                 Ok(status) if status.length == 0 => {
                     inner.counters.lanes.lock().active.remove(&lane);
@@ -202,7 +202,7 @@ impl Broker {
     /// Every page of ended turns' topics, in no order.
     async fn each_ended(&self, mut each: impl FnMut(&TopicInfo, Timestamp)) -> Result<(), StoreError> {
         for org in self.0.orgs.all(&OrgScope::All) {
-            let all = Name::new(&org, Kind::Reply, ">").map_err(invalid)?;
+            let all = Name::new(&org, Kind::Reply, ">")?;
             let pattern = TopicPattern(all);
             let mut after: Option<TopicName> = None;
             loop {
@@ -277,7 +277,7 @@ impl Broker {
         for page in names.chunks(TOPICS_PAGE as usize) {
             dropped += u64::from(self.0.store.drop_topics(page.to_vec()).await?);
             let histories = page.iter().map(callback::history_of).collect::<Result<Vec<_>, _>>();
-            self.0.store.drop_topics(histories.map_err(invalid)?).await?;
+            self.0.store.drop_topics(histories?).await?;
         }
         tracing::info!(dropped, "more ended turns than may be kept: the oldest were dropped");
         self.0.counters.ended_kept.store(count.saturating_sub(dropped), Ordering::Relaxed);
@@ -290,13 +290,13 @@ impl Broker {
         let going: HashSet<&TopicName> = topics.iter().collect();
         let orgs: BTreeSet<&str> = topics.iter().map(TopicName::org).collect();
         for org in orgs {
-            let queue = turns_queue(org).map_err(invalid)?;
+            let queue = turns_queue(org)?;
             let mut after = None;
             loop {
                 let page = self.0.store.list(&queue, Stage::Dead, after, DEAD_PAGE).await?;
                 let mut old = Vec::new();
                 for info in &page {
-                    if going.contains(&reply_topic_of(org, info.id).map_err(invalid)?) {
+                    if going.contains(&reply_topic_of(org, info.id)?) {
                         old.push((info.id, Vec::new()));
                     }
                 }
@@ -316,11 +316,11 @@ impl Broker {
     /// the dead letter goes after them. Without them nobody sees it any more.
     async fn forget_old_dead_letters(&self, now: Timestamp) -> Result<(), StoreError> {
         for org in self.0.orgs.all(&OrgScope::All) {
-            let queue = turns_queue(&org).map_err(invalid)?;
+            let queue = turns_queue(&org)?;
             if self.0.store.depth(&queue).await?.dead > 0 {
                 self.forget_dead_letters_in(&org, &queue, now).await?;
             }
-            let queue = callbacks_queue(&org).map_err(invalid)?;
+            let queue = callbacks_queue(&org)?;
             if self.0.store.depth(&queue).await?.dead > 0 {
                 self.forget_dead_callbacks_in(&queue, now).await?;
             }
@@ -351,7 +351,7 @@ impl Broker {
     async fn drop_oldest_dead_callbacks(&self, over: u64) -> Result<(), StoreError> {
         let mut most = BinaryHeap::new();
         for org in self.0.orgs.all(&OrgScope::All) {
-            let queue = callbacks_queue(&org).map_err(invalid)?;
+            let queue = callbacks_queue(&org)?;
             let dead = self.0.store.depth(&queue).await?.dead;
             if dead > 0 {
                 most.push((dead, queue));
@@ -391,7 +391,7 @@ impl Broker {
             let mut old = Vec::new();
             let is_old = |info: &MessageInfo| now.since(info.enqueued_at) > self.0.config.retention;
             for info in page.iter().filter(|info| is_old(info)) {
-                let topic = reply_topic_of(org, info.id).map_err(invalid)?;
+                let topic = reply_topic_of(org, info.id)?;
                 if self.terminal(&topic).await?.is_none() {
                     old.push((info.id, Vec::new()));
                 }
@@ -406,8 +406,4 @@ impl Broker {
             }
         }
     }
-}
-
-fn invalid(error: NameError) -> StoreError {
-    StoreError::Invalid(error.to_string())
 }

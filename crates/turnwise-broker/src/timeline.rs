@@ -101,7 +101,7 @@ impl Broker {
         id: MessageId,
         steps: &mut Vec<Step>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let topic = reply_topic_of(org, id).map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let topic = reply_topic_of(org, id)?;
         let mut first_event = None;
         each_event(self.0.store.as_ref(), &topic, TIMELINE_PAGE, |event| {
             match kind_of(&event.event_type) {

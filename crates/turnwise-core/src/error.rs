@@ -1,5 +1,6 @@
 //! What can go wrong with a store. Expected answers are values, not errors.
 
+use crate::name::NameError;
 use thiserror::Error;
 
 /// Why an operation, or one item of a batch, has no answer.
@@ -18,6 +19,12 @@ pub enum StoreError {
     /// The stored data cannot be trusted; the store stops.
     #[error("the stored data is damaged: {0}")]
     Corrupt(String),
+}
+
+impl From<NameError> for StoreError {
+    fn from(error: NameError) -> StoreError {
+        StoreError::Invalid(error.to_string())
+    }
 }
 
 /// The result of a store operation.
