@@ -92,22 +92,27 @@ impl Broker {
         self.refresh_counters(expiries).await?;
         let now = self.0.now();
         self.forget_what_is_over(now);
-        let mut bytes = 0;
+        let mut counted = None;
         match *retention_at {
             None => {
-                bytes = self.count_ended().await?.1;
+                counted = Some(self.count_ended().await?);
                 *retention_at = Some(now);
             }
             Some(at) if now < at || now.since(at) >= RETENTION_INTERVAL => {
                 *retention_at = Some(now);
                 self.forget_old_dead_letters(now).await?;
-                bytes = self.count_ended().await?.1;
+                counted = Some(self.count_ended().await?);
             }
             Some(_) => {}
         }
         let count = self.0.counters.ended_kept.load(Ordering::Relaxed);
+        let bytes = counted.map_or(0, |(_, bytes)| bytes);
         if count > self.0.config.retained_turns_max || bytes > self.0.config.retained_bytes_max {
-            self.drop_oldest_answers().await?;
+            let counted = match counted {
+                Some(counted) => counted,
+                None => self.count_ended().await?,
+            };
+            self.drop_oldest_answers(counted).await?;
         }
         let (waiting, dead) = self.0.counts.callbacks_held();
         let over = (waiting + dead).saturating_sub(self.0.config.callbacks_kept_max);
@@ -235,9 +240,8 @@ impl Broker {
     }
 
     /// How many of the oldest are more than may be kept, by number or by bytes.
-    async fn too_many(&self) -> Result<u64, StoreError> {
+    async fn too_many(&self, (count, bytes): (u64, u64)) -> Result<u64, StoreError> {
         let config = &self.0.config;
-        let (count, bytes) = self.count_ended().await?;
         let by_count = count.saturating_sub(config.retained_turns_max);
         if bytes <= config.retained_bytes_max {
             return Ok(by_count);
@@ -254,13 +258,14 @@ impl Broker {
         Ok(by_count.max(sizes.iter().take_while(over).count() as u64))
     }
 
-    /// Enforces `retained_turns_max` and `retained_bytes_max`, oldest first (C6).
-    async fn drop_oldest_answers(&self) -> Result<(), StoreError> {
-        let excess = self.too_many().await?;
+    /// Enforces `retained_turns_max` and `retained_bytes_max`, oldest first (C6). `counted` is how many there are, and
+    /// their bytes. Sizes and names are listed one after the other: together they would take much memory.
+    async fn drop_oldest_answers(&self, counted: (u64, u64)) -> Result<(), StoreError> {
+        let excess = self.too_many(counted).await?;
         if excess == 0 {
             return Ok(());
         }
-        let count = self.0.counters.ended_kept.load(Ordering::Relaxed);
+        let (count, _) = counted;
         let part = self.0.config.retained_turns_max.min(count) / DROP_AT_LEAST_PART;
         let drop_count = usize::try_from(excess.max(part)).unwrap_or(usize::MAX);
         let mut oldest: BinaryHeap<(Timestamp, TopicName)> = BinaryHeap::new();
