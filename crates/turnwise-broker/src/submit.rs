@@ -115,13 +115,12 @@ impl Broker {
             return Err(full.error());
         }
         let accepted_at = inner.now();
-        let mut message = self.message_of(&submission, accepted_at)?;
-        if full.is_some() {
-            // No room for a new one, but what is known is answered as itself.
-            message.lane_max = Some(0);
-        }
         for _generation in 0..DEDUP_GENERATIONS_MAX {
-            let mut message = message.clone();
+            let mut message = self.message_of(&submission, accepted_at)?;
+            if full.is_some() {
+                // No room for a new one, but what is known is answered as itself.
+                message.lane_max = Some(0);
+            }
             message.dedup = dedup_key.as_ref().map(|key| self.dedup(key, &submission));
             let earlier = match self.enqueue_one(message).await? {
                 Enqueued::New { id, position, in_flight } => {
