@@ -11,11 +11,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use turnwise_core::{Delivery, MessageId, Outcome, Receipt, Timestamp};
+use turnwise_core::{Delivery, LeaseToken, MessageId, Outcome, Receipt, Timestamp};
 
 /// A callback handed out under a lease. Dropping it changes nothing in the
 /// store: the lease runs out.
-#[derive(Clone)]
 pub struct Callback {
     /// Its id: the same for every try.
     pub id: MessageId,
@@ -37,18 +36,18 @@ pub struct Callback {
     pub lease_ends_at: Timestamp,
     pub(crate) receipt: Receipt,
     /// Found by its turn while this lives.
-    pub(crate) _in_hand: Arc<InHand>,
+    pub(crate) _in_hand: InHand,
 }
 
 /// Callbacks that were handed out, by org and the nonce they share with their
 /// turn. As many as dispatch holds; only for those who ask.
 #[derive(Default)]
-pub(crate) struct Hands(Mutex<HashMap<(String, u64), MessageId>>);
+pub(crate) struct Hands(Mutex<HashMap<(String, u64), (MessageId, LeaseToken)>>);
 
 impl Hands {
     /// The callback of a turn that is being tried.
     pub(super) fn find(&self, org: &str, nonce: u64) -> Option<MessageId> {
-        self.0.lock().get(&(org.to_owned(), nonce)).copied()
+        self.0.lock().get(&(org.to_owned(), nonce)).map(|(id, _)| *id)
     }
 
     /// How many are being tried.
@@ -57,23 +56,27 @@ impl Hands {
     }
 }
 
-/// Counts as handed out until it is dropped.
+/// Counts as handed out until it is dropped, unless it was handed out again meanwhile.
 pub(crate) struct InHand {
     hands: Arc<Hands>,
     key: (String, u64),
+    token: LeaseToken,
 }
 
 impl InHand {
-    fn new(hands: &Arc<Hands>, org: &str, id: MessageId) -> InHand {
-        let key = (org.to_owned(), id.nonce());
-        hands.0.lock().insert(key.clone(), id);
-        InHand { hands: Arc::clone(hands), key }
+    fn new(hands: &Arc<Hands>, org: &str, receipt: &Receipt) -> InHand {
+        let (key, token) = ((org.to_owned(), receipt.id.nonce()), receipt.token);
+        hands.0.lock().insert(key.clone(), (receipt.id, token));
+        InHand { hands: Arc::clone(hands), key, token }
     }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        self.hands.0.lock().remove(&self.key);
+        let mut hands = self.hands.0.lock();
+        if hands.get(&self.key).is_some_and(|(_, token)| *token == self.token) {
+            hands.remove(&self.key);
+        }
     }
 }
 
@@ -153,8 +156,8 @@ impl Broker {
             attempt: before + 1,
             created_at: delivery.enqueued_at,
             lease_ends_at: delivery.expires_at,
+            _in_hand: InHand::new(&self.0.callbacks_in_hand, org, &delivery.receipt),
             receipt: delivery.receipt,
-            _in_hand: Arc::new(InHand::new(&self.0.callbacks_in_hand, org, id)),
         })
     }
 }

@@ -157,6 +157,22 @@ async fn only_tries_are_counted() {
     assert_eq!(bench.claim_callbacks().await.len(), 0);
 }
 
+/// On its first try, of which nothing is stored yet.
+#[tokio::test]
+async fn a_callback_that_is_tried_is_found_by_its_turn_also_when_a_former_holder_lets_go() {
+    let bench = Bench::with(config()).await;
+    let turn = bench.send_with_callback("ann").await;
+    bench.answer(&bench.claim_one().await, "x").await;
+    let former = bench.claim_callback().await;
+    bench.pass(bench.broker.config().callback_lease);
+    let holder = bench.claim_callback().await;
+    drop(former);
+    let view = bench.callback_of(turn).await;
+    assert_eq!((view.state, view.id), (CallbackState::Delivering, Some(holder.id)));
+    drop(holder);
+    assert_eq!(bench.callback_of(turn).await.id, None, "forgotten with its last holder");
+}
+
 #[tokio::test]
 async fn the_same_message_with_another_callback_url_is_refused() {
     let bench = Bench::with(config()).await;
