@@ -213,14 +213,10 @@ impl Broker {
         org: Option<&str>,
     ) -> Result<QueueView, BrokerError> {
         let mut view = QueueView::default();
-        let orgs_asked_max = self.0.config.orgs_asked_max;
-        if org.is_none() && self.0.orgs.count(orgs) > orgs_asked_max {
-            return Err(BrokerError::TooManyOrgs { orgs_asked_max });
-        }
         let wanted = match org {
             Some(org) if orgs.contains(org) => vec![org.to_owned()],
             Some(_) => Vec::new(),
-            None => self.0.orgs.all(orgs),
+            None => self.orgs_asked(orgs)?,
         };
         for org in wanted {
             let own = Conversation::User { user: user.to_owned() };
@@ -242,6 +238,21 @@ impl Broker {
             }
         }
         Ok(view)
+    }
+
+    /// The orgs of a scope, each once and in order.
+    ///
+    /// # Errors
+    /// `TooManyOrgs` when they are more than one question may go through.
+    pub(crate) fn orgs_asked(&self, orgs: &OrgScope) -> Result<Vec<String>, BrokerError> {
+        let orgs_asked_max = self.0.config.orgs_asked_max;
+        if self.0.orgs.count(orgs) > orgs_asked_max {
+            return Err(BrokerError::TooManyOrgs { orgs_asked_max });
+        }
+        let mut all = self.0.orgs.all(orgs);
+        all.sort();
+        all.dedup();
+        Ok(all)
     }
 
     async fn conversation_view(

@@ -138,32 +138,14 @@ impl Broker {
             for info in &infos {
                 page.items.push(self.view_callback(&org, info).await?);
             }
-            if more && let Some(last) = infos.last() {
-                page.next = Some(CallbackPlace { org, id: last.id });
-                return Ok(page);
-            }
             if more {
-                // The page was full before this org: go on behind the last of the one before.
-                page.next = page
-                    .items
-                    .last()
-                    .and_then(|last| Some((last.org.clone(), last.id?)))
-                    .map(|(org, id)| CallbackPlace { org, id });
+                // It may have been full before this org: then on behind the last of the one before.
+                let last = page.items.last();
+                page.next = last.and_then(|last| Some(CallbackPlace { org: last.org.clone(), id: last.id? }));
                 return Ok(page);
             }
         }
         Ok(page)
-    }
-
-    pub(super) fn orgs_asked(&self, orgs: &OrgScope) -> Result<Vec<String>, BrokerError> {
-        let orgs_asked_max = self.0.config.orgs_asked_max;
-        if self.0.orgs.count(orgs) > orgs_asked_max {
-            return Err(BrokerError::TooManyOrgs { orgs_asked_max });
-        }
-        let mut all = self.0.orgs.all(orgs);
-        all.sort();
-        all.dedup();
-        Ok(all)
     }
 
     /// At most `room` callbacks of an org by age, and whether there are more.
