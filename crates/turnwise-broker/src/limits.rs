@@ -52,7 +52,7 @@ pub(crate) const CALLBACK_URL_BYTES_MAX: usize = 2_048;
 pub(crate) const CALLBACK_PORTS: [u16; 2] = [443, 8443];
 /// Callbacks listed, put back or dropped at a time.
 pub(crate) const CALLBACKS_PAGE: u32 = 100;
-/// Times a cancel looks again when the turn moves under it.
+/// Times a cancel, or the drop of a callback, looks again when what it is about moves under it.
 pub(crate) const CANCEL_TRIES_MAX: u32 = 8;
 /// Group conversations remembered per node for `GET /queue`.
 pub(crate) const GROUPS_MAX: usize = 100_000;

@@ -5,10 +5,10 @@ use super::inspect::CallbackStage;
 use super::record::{Happened, HistoryRecord, happened, history_topic};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::CALLBACKS_PAGE;
+use crate::limits::{CALLBACKS_PAGE, CANCEL_TRIES_MAX};
 use crate::orgs::OrgScope;
 use crate::submit::one;
-use turnwise_core::{Effect, MessageId, NewEvent, Removed, Stage};
+use turnwise_core::{Effect, MessageId, NewEvent, Removed, Stage, StoreError};
 
 /// Which dead callbacks are to be tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Broker {
             }
             CallbackRedrive::All => {
                 for org in self.orgs_asked(orgs)? {
-                    // By age, and no further than the newest of now: what dies again meanwhile is not chased.
+                    // By age: what dies again meanwhile keeps its place, and is not chased.
                     let mut after = None;
                     loop {
                         let (page, more) = self
@@ -97,24 +97,30 @@ impl Broker {
     /// # Errors
     /// When the store does not answer.
     pub async fn drop_callback(&self, orgs: &OrgScope, id: MessageId) -> Result<DropCallback, BrokerError> {
-        let Some((org, info)) = self.find_callback(orgs, id).await? else {
-            return Ok(DropCallback::NotFound);
-        };
-        let queue = callbacks_queue(&org)?;
-        let note = self.noted(&org, id, Happened::Dropped)?;
-        let dead = info.stage == Stage::Dead;
-        if dead {
-            // The store takes no effects with a dead letter.
-            for answer in self.0.store.append(vec![note.clone()]).await? {
-                answer?;
+        for _callback_moved in 0..CANCEL_TRIES_MAX {
+            let Some((org, info)) = self.find_callback(orgs, id).await? else {
+                return Ok(DropCallback::NotFound);
+            };
+            let queue = callbacks_queue(&org)?;
+            let note = self.noted(&org, id, Happened::Dropped)?;
+            let dead = info.stage == Stage::Dead;
+            if dead {
+                // The store takes no effects with a dead letter.
+                for answer in self.0.store.append(vec![note.clone()]).await? {
+                    answer?;
+                }
+            }
+            let effects = if dead { Vec::new() } else { vec![Effect::Publish(note)] };
+            match one(self.0.store.remove(&queue, vec![(id, effects)]).await?)?? {
+                Removed::Done => return Ok(DropCallback::Dropped),
+                Removed::Leased => return Ok(DropCallback::InProgress),
+                Removed::NotFound => return Ok(DropCallback::NotFound),
+                // It was given up since it was looked up.
+                Removed::Dead => {}
             }
         }
-        let effects = if dead { Vec::new() } else { vec![Effect::Publish(note)] };
-        Ok(match one(self.0.store.remove(&queue, vec![(id, effects)]).await?)?? {
-            Removed::Done => DropCallback::Dropped,
-            Removed::Leased | Removed::Dead => DropCallback::InProgress,
-            Removed::NotFound => DropCallback::NotFound,
-        })
+        let reason = "the callback kept moving while it was to be dropped";
+        Err(StoreError::Unavailable(reason.to_owned()).into())
     }
 
     fn noted(&self, org: &str, id: MessageId, what: Happened) -> Result<NewEvent, BrokerError> {
