@@ -33,7 +33,7 @@ pub struct BrokerConfig {
     /// Whether and where answers may be posted.
     pub callbacks: CallbackRules,
     /// Callbacks that wait or are dead, kept at most: the oldest dead ones go first, and while waiting ones alone
-    /// are so many, no turn with a callback is taken.
+    /// are so many, no turn with a callback is taken. Those of turns that have not ended are not counted.
     pub callbacks_kept_max: u64,
     /// How long a try of a callback may take altogether.
     pub callback_lease: Duration,

@@ -7,7 +7,7 @@ use super::record::TABLES;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SendError, SyncSender, sync_channel};
 use turnwise_core::machine::Table;
 use turnwise_core::{Result, StoreError};
 
@@ -53,7 +53,7 @@ pub(super) fn scan(database: &Database, read: ReadOne<'_>, each: Each<'_>) -> Re
             })
             .collect();
         drop(batches);
-        // When taking fails the inbox closes, and the workers end with the next batch.
+        // When taking fails the inbox closes, and each worker ends with its next batch.
         let taken = inbox.into_iter().flatten().try_for_each(each);
         let mut all = Tally::default();
         let mut failed = None;
@@ -135,13 +135,14 @@ fn read_range(
         let table = TABLES.into_iter().find(|table| *table as u64 == place >> KEY_BITS);
         let table = table.ok_or_else(|| damaged("it holds records of a table this release does not know"))?;
         batch.push(read(table, place & ((1 << KEY_BITS) - 1), record)?);
-        if batch.len() == BATCH
-            && batches.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err()
-        {
-            return Ok(());
+        if batch.len() == BATCH {
+            batches.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).map_err(not_taken)?;
         }
     }
-    // Whoever takes them stopped after an error of its own.
-    let _ = batches.send(batch);
-    Ok(())
+    batches.send(batch).map_err(not_taken)
+}
+
+/// Whoever takes the batches stopped after an error of its own, which is the one that is told.
+fn not_taken(_: SendError<Vec<Found>>) -> StoreError {
+    damaged("reading it was given up")
 }
