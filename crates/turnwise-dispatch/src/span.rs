@@ -9,7 +9,8 @@ use turnwise_metrics::{Place, Span, SpanKind, SpanValue, Spans};
 /// A call whose span has begun.
 pub(crate) struct Begun {
     spans: Arc<dyn Spans>,
-    wait: Place,
+    /// Later calls of a turn waited for the agent, not in the queue.
+    wait: Option<Place>,
     call: Place,
     wait_parent: Option<u64>,
     call_parent: Option<u64>,
@@ -20,25 +21,24 @@ impl Begun {
     pub(crate) fn with(spans: Option<&Arc<dyn Spans>>, turn: &mut Turn) -> Option<Begun> {
         let spans = Arc::clone(spans?);
         let parent = turn.traceparent.as_deref().and_then(Place::of_header);
-        let wait = spans.below(parent);
-        // Stored by somebody who began no trace: then the wait does.
-        let call_parent = parent.unwrap_or(wait);
-        let call = spans.below(Some(call_parent));
+        let wait = (turn.attempt == 1).then(|| spans.below(parent));
+        // Stored by somebody who began no trace: then the wait does, or the call itself.
+        let call_parent = parent.or(wait);
+        let call = spans.below(call_parent);
         turn.traceparent = Some(call.header());
         let wait_parent = parent.map(|parent| parent.span);
-        Some(Begun { spans, wait, call, wait_parent, call_parent: Some(call_parent.span) })
+        Some(Begun { spans, wait, call, wait_parent, call_parent: call_parent.map(|parent| parent.span) })
     }
 
     /// The call is over; no outcome when its lease was lost.
     pub(crate) fn end(self, turn: &Turn, outcome: Option<&TurnOutcome>, took: Duration) {
         let id = || ("turnwise.message_id", SpanValue::Word(turn.id.to_string().into()));
         let attempt = || ("turnwise.attempt", SpanValue::Number(turn.attempt.into()));
-        // Later calls of a turn waited for the agent, not in the queue.
-        if turn.attempt == 1 || self.wait_parent.is_none() {
+        if let Some(wait) = self.wait {
             self.spans.ended(Span {
                 name: "turn wait".into(),
                 kind: SpanKind::Internal,
-                place: self.wait,
+                place: wait,
                 parent: self.wait_parent,
                 took: turn.first_claimed_at.since(turn.accepted_at),
                 ended_ago: took,
