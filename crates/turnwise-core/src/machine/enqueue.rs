@@ -92,32 +92,18 @@ impl Machine {
         Enqueued::New { id, position, in_flight }
     }
 
-    /// Puts an entry into every index it belongs to.
+    /// Puts a new entry into every index it belongs to: it waits for its time or for its turn.
     fn index(&mut self, entry: Box<Entry>) {
         let seq = entry.id.seq();
         let queue = self.queues.entry(entry.queue.clone()).or_default();
         queue.depth.enqueued += 1;
         queue.count_in(entry.stage, seq);
-        if let Some(at) = entry.expires_at
-            && entry.stage != Stage::Dead
-        {
-            self.expiring.insert((at, seq));
-        }
-        match entry.stage {
-            Stage::Scheduled => {
-                self.due.insert((entry.due_at(), seq));
-                queue.schedule(&entry);
-            }
-            Stage::Ready | Stage::Leased => {
-                queue.join(&entry);
-            }
-            Stage::Dead => {}
-        }
-        if let (Stage::Leased, Some(until)) = (entry.stage, entry.lease_expires_at()) {
-            self.leases.insert((until, seq));
-        }
-        if let (Stage::Ready, Some(at)) = (entry.stage, entry.not_before()) {
-            self.due.insert((at, seq));
+        self.expiring.extend(entry.expires_at.map(|at| (at, seq)));
+        if entry.stage == Stage::Scheduled {
+            self.due.insert((entry.due_at(), seq));
+            queue.schedule(&entry);
+        } else {
+            queue.join(&entry);
         }
         self.entries.insert(seq, entry);
         self.refresh(seq);
