@@ -167,6 +167,7 @@ type Rank = (u8, u64, u64);
 /// One queue's counters, lanes and claimable heads.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    /// What was ever done. What is held is as many as there are members.
     pub(super) depth: Depth,
     /// Ready and leased messages of each key, by place.
     pub(super) lanes: HashMap<LaneKey, BTreeMap<u64, u64>>,
@@ -176,6 +177,16 @@ pub(super) struct Queue {
     pub(super) claimable: BTreeSet<Rank>,
     /// Sequence numbers of each stage.
     pub(super) members: [BTreeSet<u64>; 4],
+}
+
+/// What belongs to one stage.
+fn of_stage<T>([scheduled, ready, leased, dead]: [T; 4], stage: Stage) -> T {
+    match stage {
+        Stage::Scheduled => scheduled,
+        Stage::Ready => ready,
+        Stage::Leased => leased,
+        Stage::Dead => dead,
+    }
 }
 
 impl Queue {
@@ -188,48 +199,29 @@ impl Queue {
             .unwrap_or_else(|| key.into())
     }
 
-    /// The counter of one stage.
-    fn stage_count(&mut self, stage: Stage) -> &mut u64 {
-        match stage {
-            Stage::Scheduled => &mut self.depth.scheduled,
-            Stage::Ready => &mut self.depth.ready,
-            Stage::Leased => &mut self.depth.leased,
-            Stage::Dead => &mut self.depth.dead,
-        }
-    }
-
-    pub(super) fn members(&mut self, stage: Stage) -> &mut BTreeSet<u64> {
-        let [scheduled, ready, leased, dead] = &mut self.members;
-        match stage {
-            Stage::Scheduled => scheduled,
-            Stage::Ready => ready,
-            Stage::Leased => leased,
-            Stage::Dead => dead,
-        }
+    pub(super) fn members(&self, stage: Stage) -> &BTreeSet<u64> {
+        of_stage(self.members.each_ref(), stage)
     }
 
     /// The lowest number of a stage.
     pub(super) fn first(&self, stage: Stage) -> Option<u64> {
-        let [scheduled, ready, leased, dead] = &self.members;
-        let members = match stage {
-            Stage::Scheduled => scheduled,
-            Stage::Ready => ready,
-            Stage::Leased => leased,
-            Stage::Dead => dead,
-        };
-        members.first().copied()
+        self.members(stage).first().copied()
+    }
+
+    /// What was ever done, and what is held now.
+    pub(super) fn depth(&self) -> Depth {
+        let [scheduled, ready, leased, dead] = self.members.each_ref().map(|stage| stage.len() as u64);
+        Depth { scheduled, ready, leased, dead, ..self.depth }
     }
 
     /// Counts a message in.
     pub(super) fn count_in(&mut self, stage: Stage, seq: u64) {
-        *self.stage_count(stage) += 1;
-        self.members(stage).insert(seq);
+        of_stage(self.members.each_mut(), stage).insert(seq);
     }
 
     /// Counts a message out.
     pub(super) fn count_out(&mut self, stage: Stage, seq: u64) {
-        *self.stage_count(stage) -= 1;
-        self.members(stage).remove(&seq);
+        of_stage(self.members.each_mut(), stage).remove(&seq);
     }
 
     /// Takes a place in its lane; whether it is the first there.
@@ -258,8 +250,6 @@ impl Queue {
     /// Counts all messages of each stage in, at once.
     pub(super) fn load_members(&mut self, stages: [Vec<u64>; 4]) {
         self.depth.enqueued = stages.iter().map(|stage| stage.len() as u64).sum();
-        let [scheduled, ready, leased, dead] = stages.each_ref().map(|stage| stage.len() as u64);
-        self.depth = Depth { scheduled, ready, leased, dead, ..self.depth };
         self.members = stages.map(|stage| stage.into_iter().collect());
     }
 

@@ -61,7 +61,7 @@ impl Machine {
         let Some(queue) = self.queues.get(queue) else { return Depth::default() };
         // Numbers grow with time, steps of the clock aside: the first of the stage is the oldest.
         let oldest = queue.first(Stage::Ready).and_then(|seq| self.entries.get(&seq));
-        Depth { oldest_waiting: oldest.map(|entry| entry.enqueued_at), ..queue.depth }
+        Depth { oldest_waiting: oldest.map(|entry| entry.enqueued_at), ..queue.depth() }
     }
 
     /// See [`crate::QueueStore::lane`].
@@ -99,13 +99,7 @@ impl Machine {
         let Some(queue) = self.queues.get(queue) else {
             return Ok(Vec::new());
         };
-        let [scheduled, ready, leased, dead] = &queue.members;
-        let members = match stage {
-            Stage::Scheduled => scheduled,
-            Stage::Ready => ready,
-            Stage::Leased => leased,
-            Stage::Dead => dead,
-        };
+        let members = queue.members(stage);
         let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.seq()));
         let page = members.range((start, Bound::Unbounded)).take(limit.min(LIST_LIMIT_MAX) as usize);
         page.filter_map(|seq| self.entries.get(seq)).map(|entry| self.info(now, entry, bodies)).collect()
