@@ -227,9 +227,12 @@ impl Queue {
     /// Takes a place in its lane; whether it is the first there.
     pub(super) fn join(&mut self, entry: &Entry) -> bool {
         let Some(key) = &entry.key else { return false };
-        let lane = self.lanes.entry(key.clone()).or_default();
-        lane.insert(entry.place, entry.id.seq());
-        lane.len() == 1
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.insert(entry.place, entry.id.seq());
+            return lane.len() == 1;
+        }
+        self.lanes.insert(key.clone(), BTreeMap::from([(entry.place, entry.id.seq())]));
+        true
     }
 
     /// The key of a lane that loading has met, or meets for the first time.

@@ -12,7 +12,7 @@ use crate::message::{Priority, Stage};
 use crate::name::{QueueName, TopicName};
 use crate::time::Timestamp;
 use crate::topic::{Epoch, Offset};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 /// What the indexes need to know of a message row.
 #[derive(Clone, Debug)]
@@ -56,10 +56,52 @@ pub struct Loader {
     machine: Machine,
     meta: Option<StoredMeta>,
     highest: u64,
+    queues: Queues,
     entries: Vec<(u64, Box<Entry>)>,
     states: Vec<(u64, StoredState)>,
     topics: Vec<(u64, StoredTopic)>,
     dedups: Vec<(Timestamp, u64, u64)>,
+}
+
+/// A queue while its messages are found.
+#[derive(Debug)]
+struct Loading {
+    name: QueueName,
+    queue: Queue,
+    /// By stage.
+    members: [Vec<u64>; 4],
+    /// Those with messages.
+    lanes: Vec<LaneKey>,
+    /// There is something to claim.
+    hinted: bool,
+}
+
+/// Every queue a message was found of.
+#[derive(Debug, Default)]
+struct Queues {
+    all: Vec<Loading>,
+    by_name: HashMap<QueueName, usize>,
+    /// The one that was asked for last: many messages in a row are of the same.
+    last: usize,
+}
+
+impl Queues {
+    fn of(&mut self, name: &QueueName) -> &mut Loading {
+        if self.all.get(self.last).is_none_or(|last| last.name != *name) {
+            self.last = *self.by_name.entry(name.clone()).or_insert(self.all.len());
+            if self.last == self.all.len() {
+                let (queue, members) = (Queue::default(), Default::default());
+                self.all.push(Loading {
+                    name: name.clone(),
+                    queue,
+                    members,
+                    lanes: Vec::new(),
+                    hinted: false,
+                });
+            }
+        }
+        self.all.get_mut(self.last).expect("it was found there, or just put there")
+    }
 }
 
 fn corrupt(what: String) -> StoreError {
@@ -116,6 +158,7 @@ impl Default for Loader {
             machine: Machine::empty(StoredMeta { epoch: Epoch(0), seq_ceiling: 0, token_ceiling: 0 }),
             meta: None,
             highest: 0,
+            queues: Queues::default(),
             entries: Vec::new(),
             states: Vec::new(),
             topics: Vec::new(),
@@ -128,7 +171,8 @@ impl Loader {
     /// Takes the row of a message.
     pub fn message(&mut self, key: u64, head: MessageHead) {
         self.highest = self.highest.max(key);
-        let lane = head.key.as_ref().map(|lane| self.queue(&head.queue).lane_key_for_load(lane));
+        let queue = &mut self.queues.of(&head.queue).queue;
+        let lane = head.key.as_ref().map(|lane| queue.lane_key_for_load(lane));
         self.entries.push((key, Box::new(Entry::of(key, head, lane))));
     }
 
@@ -177,13 +221,6 @@ impl Loader {
         Ok(())
     }
 
-    fn queue(&mut self, name: &QueueName) -> &mut Queue {
-        if !self.machine.queues.contains_key(name) {
-            self.machine.queues.insert(name.clone(), Queue::default());
-        }
-        self.machine.queues.entry(name.clone()).or_default()
-    }
-
     /// The machine all these rows make.
     ///
     /// # Errors
@@ -223,13 +260,10 @@ impl Loader {
     fn index_entries(&mut self) {
         let machine = &mut self.machine;
         let (mut expiring, mut due, mut leases) = (Vec::new(), Vec::new(), Vec::new());
-        let mut members: BTreeMap<QueueName, [Vec<u64>; 4]> = BTreeMap::new();
-        let mut lanes: Vec<(QueueName, LaneKey)> = Vec::new();
         for (seq, entry) in &self.entries {
             let seq = *seq;
-            let queue = machine.queues.entry(entry.queue.clone()).or_default();
-            let stages = members.entry(entry.queue.clone()).or_default();
-            if let Some(stage) = stages.get_mut(entry.stage as usize) {
+            let Loading { queue, members, lanes, hinted, .. } = self.queues.of(&entry.queue);
+            if let Some(stage) = members.get_mut(entry.stage as usize) {
                 stage.push(seq);
             }
             if let Some(at) = entry.expires_at
@@ -244,7 +278,7 @@ impl Loader {
                 }
                 Stage::Ready | Stage::Leased => {
                     if let Some(key) = entry.key.as_ref().filter(|_| queue.join(entry)) {
-                        lanes.push((entry.queue.clone(), key.clone()));
+                        lanes.push(key.clone());
                     }
                 }
                 Stage::Dead => {}
@@ -256,22 +290,24 @@ impl Loader {
                 due.extend(entry.not_before().map(|at| (at, seq)));
                 if entry.key.is_none() && entry.not_before().is_none() {
                     queue.offer(entry);
-                    machine.hinted_queues.insert(entry.queue.clone());
+                    *hinted = true;
                 }
             }
-        }
-        for (name, stages) in members {
-            machine.queues.entry(name).or_default().load_members(stages);
         }
         machine.expiring = expiring.into_iter().collect();
         machine.due = due.into_iter().collect();
         machine.leases = leases.into_iter().collect();
         machine.entries = std::mem::take(&mut self.entries).into_iter().collect();
-        for (name, key) in lanes {
-            machine.refresh_head(&name, Some(&key));
-        }
-        for queue in machine.queues.values_mut() {
+        for Loading { name, mut queue, members, lanes, hinted } in std::mem::take(&mut self.queues.all) {
+            queue.load_members(members);
             queue.drop_empty_lanes();
+            machine.queues.insert(name.clone(), queue);
+            if hinted {
+                machine.hinted_queues.insert(name.clone());
+            }
+            for key in lanes {
+                machine.refresh_head(&name, Some(&key));
+            }
         }
     }
 }
