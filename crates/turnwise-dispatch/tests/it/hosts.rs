@@ -8,13 +8,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use turnwise_broker::CallbackState;
 use turnwise_core::Timestamp;
 use turnwise_dispatch::{Resolve, Resolved};
@@ -23,6 +19,7 @@ use turnwise_store::{Clock, system_clock};
 
 use crate::ORG;
 use crate::callbacks::{Post, SECRET};
+use crate::tls::TlsFront;
 
 /// Answers each question with the next of these lists, and the last for ever.
 struct Names {
@@ -301,51 +298,17 @@ async fn a_host_that_hangs_takes_no_slots_from_others() {
     }
 }
 
-/// A receiver behind TLS with a certificate for this name; answers its port and the certificate.
-async fn behind_tls(name: &str, receiver: &CallbackReceiver) -> (u16, String, JoinSet<()>) {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, to) = (listener.local_addr().unwrap().port(), receiver.address());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut pairs = JoinSet::new();
-        loop {
-            let (socket, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            pairs.spawn(async move {
-                let Ok(mut inside) = acceptor.accept(socket).await else { return };
-                let mut outside = TcpStream::connect(to).await.unwrap();
-                // It ends however the other side ends it.
-                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-            });
-        }
-    });
-    (port, certificate.pem(), tasks)
-}
-
 #[tokio::test]
 async fn https_goes_to_the_checked_address_under_the_hosts_own_name() {
     for (certified, delivered) in [("gateway.internal", true), ("other.internal", false)] {
         let receiver = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
-        let (port, pem, _tls) = behind_tls(certified, &receiver).await;
+        let tls = TlsFront::named(certified, receiver.address()).await;
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
-        std::fs::write(&ca_file, pem).unwrap();
+        std::fs::write(&ca_file, &tls.pem).unwrap();
         let mut post = Post::new(&["gateway.internal"]).await;
         post.config.ca_file = Some(ca_file);
-        post.resolver = Names::new(&[&[&format!("127.0.0.1:{port}")]]);
+        post.resolver = Names::new(&[&[&format!("127.0.0.1:{}", tls.port)]]);
         post.send();
         let turn = post.submit("u", "m", "https://gateway.internal:9443/x").await;
         let view = post.until(turn.id, |view| view.attempts > 0).await;

@@ -2,75 +2,38 @@
 //! and not otherwise.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use turnwise_broker::{BrokerConfig, TurnState};
 use turnwise_dispatch::{ConfigError, Dispatcher};
 use turnwise_mock::AgentConfig;
 
 use crate::Stage;
+use crate::tls::TlsFront;
 
 /// TLS in front of a stage's agent.
 struct Front {
     stage: Stage,
     /// The certificate to trust.
     ca_file: PathBuf,
-    port: u16,
+    tls: TlsFront,
     _folder: tempfile::TempDir,
-    _connections: JoinSet<()>,
 }
 
 impl Front {
     /// With a certificate for this name.
     async fn named(name: &str) -> Front {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let stage = Stage::new(AgentConfig::default(), BrokerConfig::default()).await;
+        let tls = TlsFront::named(name, stage.agent.address()).await;
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
-        std::fs::write(&ca_file, certificate.pem()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let stage = Stage::new(AgentConfig::default(), BrokerConfig::default()).await;
-        let agent = stage.agent.base_url().replace("http://", "");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut connections = JoinSet::new();
-        connections.spawn(async move {
-            let mut pairs = JoinSet::new();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let (acceptor, agent) = (acceptor.clone(), agent.clone());
-                pairs.spawn(async move {
-                    let Ok(mut inside) = acceptor.accept(socket).await else { return };
-                    let mut outside = TcpStream::connect(agent).await.unwrap();
-                    // It ends however the other side ends it.
-                    let _ = copy_bidirectional(&mut inside, &mut outside).await;
-                });
-            }
-        });
-        Front { stage, ca_file, port, _folder: folder, _connections: connections }
+        std::fs::write(&ca_file, &tls.pem).unwrap();
+        Front { stage, ca_file, tls, _folder: folder }
     }
 
     /// Submits a turn and answers how it ended.
     async fn state(mut self) -> (TurnState, Option<String>) {
         let config = &mut self.stage.config;
-        config.base_url = format!("https://localhost:{}", self.port);
+        config.base_url = format!("https://localhost:{}", self.tls.port);
         config.timeout = std::time::Duration::from_secs(5);
         config.ca_file = Some(self.ca_file.clone());
         self.stage.start();

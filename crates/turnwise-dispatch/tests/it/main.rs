@@ -10,6 +10,7 @@ mod lost_lease;
 mod matrix;
 mod scene;
 mod store_away;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
