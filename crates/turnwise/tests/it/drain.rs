@@ -1,7 +1,9 @@
 //! SIGTERM from outside: what is refused, what is finished, what is handed
 //! back, what readers are told, and that nothing is lost over many of them.
 
-use crate::support::{ORG, PATIENCE, Running, accepted, open, read, serve, stored, submit};
+use crate::support::{
+    ORG, PATIENCE, Running, accepted, count_of, open, read, receipt, serve, stored, submit,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -13,7 +15,6 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use turnwise_mock::{
     AgentConfig, Answer, CallOutcome, Conn, FakeAgent, HistoryChecker, SseEvent, Terminal, TurnReceipt,
-    conversation_of_user,
 };
 
 /// Drains that count, unless [`CYCLES_ENV`] says otherwise.
@@ -243,13 +244,7 @@ impl History {
 
     async fn accept(&self, sent: &Sent, body: &Value) -> String {
         let id = body["message_id"].as_str().unwrap().to_owned();
-        let receipt = TurnReceipt {
-            message_id: id.clone(),
-            conversation: conversation_of_user(ORG, &sent.user),
-            sent: sent.sent,
-            accepted: self.tick(),
-            ends: Vec::new(),
-        };
+        let receipt = receipt(body, &sent.user, sent.sent, self.tick());
         self.accepted.lock().await.push((receipt, sent.text.clone()));
         id
     }
@@ -450,10 +445,6 @@ async fn read_ends(url: &str, history: &History) {
     }
 }
 
-fn cycles() -> u32 {
-    std::env::var(CYCLES_ENV).map_or(CYCLES, |text| text.parse().expect("TURNWISE_TERM_CYCLES is a number"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_no_attempt_burnt_over_many_drains() {
     let (folder, agent) = (tempfile::tempdir().unwrap(), agent().await);
@@ -463,7 +454,8 @@ async fn nothing_is_lost_and_no_attempt_burnt_over_many_drains() {
     let port = port(&server);
     let history = Arc::new(History::default());
     let mut slowest = Duration::ZERO;
-    for number in 0..cycles() {
+    let cycles = count_of(CYCLES_ENV, CYCLES);
+    for number in 0..cycles {
         let again = async || serve(&path, port, Some(&base_url), &env).await;
         slowest = slowest.max(cycle(&mut server, again, &agent, &history, number).await);
     }
@@ -473,7 +465,7 @@ async fn nothing_is_lost_and_no_attempt_burnt_over_many_drains() {
     let burnt: Vec<_> = calls.iter().filter(|call| call.attempt != 1).collect();
     assert!(burnt.is_empty(), "attempts were burnt: {burnt:?}");
     let released = calls.iter().filter(|call| call.outcome == Some(CallOutcome::Abandoned)).count();
-    assert!(released >= (cycles() as usize) * HELD.0, "{released} calls were given back");
+    assert!(released >= cycles as usize * HELD.0, "{released} calls were given back");
     let accepted = history.accepted.lock().await;
     let known: HashSet<&str> = accepted.iter().map(|(receipt, _)| receipt.message_id.as_str()).collect();
     let stray: HashMap<&str, u32> = calls
@@ -490,7 +482,7 @@ async fn nothing_is_lost_and_no_attempt_burnt_over_many_drains() {
     assert_eq!(history.streams_broken.load(Ordering::SeqCst), 0, "streams end in order");
     println!(
         "{} drains with {} streams each, {} turns, {} calls, {released} given back, {} streams resumed, {} submissions refused, slowest exit {slowest:?}",
-        cycles(),
+        cycles,
         HELD.0 * HELD.1,
         verdict.receipts,
         verdict.calls,

@@ -2,7 +2,7 @@
 //! is lost, nothing runs twice or out of order, and queues move again with no
 //! new request.
 
-use crate::support::{ORG, Running, serve, submit_for};
+use crate::support::{Running, count_of, receipt, serve, submit_for};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use turnwise_mock::{
     AgentConfig, Answering, Call, CallOutcome, CallbackChecker, CallbackReceiver, Conn, FakeAgent,
-    HistoryChecker, Terminal, TurnReceipt, conversation_of_user,
+    HistoryChecker, Terminal, TurnReceipt,
 };
 
 /// Kills that count, unless [`CYCLES_ENV`] says otherwise.
@@ -73,13 +73,8 @@ impl History {
         if sent.callback.is_some() {
             self.callbacks.lock().await.insert(body["message_id"].as_str().unwrap().to_owned());
         }
-        self.accepted.lock().await.push(TurnReceipt {
-            message_id: body["message_id"].as_str().unwrap().to_owned(),
-            conversation: conversation_of_user(ORG, &sent.user),
-            sent: sent.sent,
-            accepted: self.tick(),
-            ends: Vec::new(),
-        });
+        let receipt = receipt(body, &sent.user, sent.sent, self.tick());
+        self.accepted.lock().await.push(receipt);
     }
 }
 
@@ -206,10 +201,6 @@ async fn cut_calls(agent: &FakeAgent, before: u64) -> u64 {
     agent.journal().stats().abandoned - before
 }
 
-fn cycles() -> u32 {
-    std::env::var(CYCLES_ENV).map_or(CYCLES, |text| text.parse().expect("TURNWISE_KILL_CYCLES is a number"))
-}
-
 /// Waits, without a request, until the agent has seen the end of all that was accepted.
 async fn drained(agent: &FakeAgent, history: &History) -> Duration {
     let started = Instant::now();
@@ -304,7 +295,7 @@ async fn nothing_acknowledged_is_lost_over_many_kills() {
     let port = u16::try_from(server.ready["port"].as_u64().unwrap()).unwrap();
     let (mut valid, mut invalid, mut slowest) = (0, 0, Duration::ZERO);
     let mut states: HashMap<String, u64> = HashMap::new();
-    let cycles = cycles();
+    let cycles = count_of(CYCLES_ENV, CYCLES);
     while valid < cycles {
         match load_and_kill(&mut server, &agent, &hook, &history, valid + invalid).await {
             true => valid += 1,

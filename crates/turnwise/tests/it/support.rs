@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use turnwise_mock::{Conn, SseEvent};
+use turnwise_mock::{Conn, SseEvent, TurnReceipt, conversation_of_user};
 
 /// Longest any step of a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,6 +94,23 @@ pub(crate) async fn serve(folder: &Path, port: u16, agent: Option<&str>, env: &[
         command.env("WORKER_BASE_URL", agent);
     }
     Running::start(&mut command).await
+}
+
+/// A number of the environment; not set, it is the default.
+pub(crate) fn count_of(name: &str, default: u32) -> u32 {
+    let parse = |text: String| text.parse().unwrap_or_else(|_| panic!("{name} is a number"));
+    std::env::var(name).map_or(default, parse)
+}
+
+/// What a client knows of a turn once it is accepted: when it was sent, and when this was known.
+pub(crate) fn receipt(body: &Value, user: &str, sent: u64, accepted: u64) -> TurnReceipt {
+    TurnReceipt {
+        message_id: body["message_id"].as_str().unwrap().to_owned(),
+        conversation: conversation_of_user(ORG, user),
+        sent,
+        accepted,
+        ends: Vec::new(),
+    }
 }
 
 /// Submits to be read by stream; answers status and body.
