@@ -8,8 +8,9 @@ use crate::{Broken, hold, same};
 use std::rc::Rc;
 use std::time::Duration;
 use turnwise_core::{
-    ENDED_HEADER, Effect, Enqueued, Epoch, Extended, LeaseToken, MessageId, NewMessage, OrderingKey, Outcome,
-    QueueName, Receipt, Removed, Settled, Settlement, Stage, StopRequested, Timestamp,
+    ENDED_HEADER, Effect, Enqueued, Epoch, Extended, ItemResult, LeaseToken, MessageId, NewEvent, NewMessage,
+    OrderingKey, Outcome, Position, QueueName, Receipt, Removed, Settled, Settlement, Stage, StopRequested,
+    Timestamp,
 };
 
 /// One message as the oracle sees it.
@@ -145,12 +146,7 @@ impl Oracle {
                 Ok(())
             }
             (Op::AppendHeld(receipt, batch), Answer::AppendedHeld(answers)) => {
-                let held = self.holder(receipt).is_some();
-                same!(answers.is_some(), held, "an append for the holder of {receipt:?}");
-                match answers {
-                    Some(answers) => self.events.append(now, batch, answers, &mut self.reached),
-                    None => Ok(()),
-                }
+                self.appended_held(now, receipt, batch, answers.as_deref())
             }
             (Op::Claim(claim), Answer::Claimed(deliveries)) => self.claimed(now, claim, deliveries),
             (Op::Extend(receipts, lease), Answer::Extended(answers)) => {
@@ -373,6 +369,18 @@ impl Oracle {
             self.reached.stale += 1;
         }
         at
+    }
+
+    fn appended_held(
+        &mut self,
+        now: Timestamp,
+        receipt: &Receipt,
+        batch: &[NewEvent],
+        answers: Option<&[ItemResult<Position>]>,
+    ) -> Verdict {
+        let held = self.holder(receipt).is_some();
+        same!(answers.is_some(), held, "an append for the holder of {receipt:?}");
+        answers.map_or(Ok(()), |answers| self.events.append(now, batch, answers, &mut self.reached))
     }
 
     fn extend(&mut self, now: Timestamp, receipt: &Receipt, lease: Duration) -> Extended {
