@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,10 @@ use tokio::task::JoinSet;
 
 /// Bytes of one event, or of one line that is not finished yet.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of an answer that is no stream, though one was asked for: it says why.
+pub const REFUSAL_BYTES_MAX: usize = 1024 * 1024;
+/// It has come to its end by then.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Why a call has no answer.
 #[derive(Debug)]
@@ -225,6 +229,16 @@ impl SseReader {
     /// The next event, or none when the stream ended in order. Comments and
     /// `retry:` are passed over.
     pub async fn next(&mut self) -> Result<Option<SseEvent>, ClientError> {
+        self.next_heard(None).await
+    }
+
+    /// As `next`, and an error when not even a comment came for so long: a
+    /// server that is there, and the way to it, are never silent that long.
+    pub async fn next_unless_silent(&mut self, limit: Duration) -> Result<Option<SseEvent>, ClientError> {
+        self.next_heard(Some(limit)).await
+    }
+
+    async fn next_heard(&mut self, silence_max: Option<Duration>) -> Result<Option<SseEvent>, ClientError> {
         loop {
             while let Some(block) = self.take_block() {
                 if let Some(event) = parse_block(&block)? {
@@ -234,7 +248,13 @@ impl SseReader {
             if self.buffer.len() > EVENT_BYTES_MAX {
                 return Err(ClientError("an event is too large".into()));
             }
-            let Some(frame) = self.body.frame().await else {
+            let frame = match silence_max {
+                None => self.body.frame().await,
+                Some(limit) => tokio::time::timeout(limit, self.body.frame())
+                    .await
+                    .map_err(|_| ClientError("the stream went silent".into()))?,
+            };
+            let Some(frame) = frame else {
                 return Ok(None);
             };
             let frame = frame.map_err(|error| failed("reading the stream")(error.into()))?;
@@ -244,7 +264,7 @@ impl SseReader {
         }
     }
 
-    /// As `next`, and an error when nothing came within `limit`.
+    /// As `next`, and an error when no event came within `limit`, comments or not.
     pub async fn next_within(&mut self, limit: Duration) -> Result<Option<SseEvent>, ClientError> {
         tokio::time::timeout(limit, self.next()).await.map_err(|_| ClientError("no event in time".into()))?
     }
@@ -256,6 +276,17 @@ impl SseReader {
             events.push(event);
         }
         Ok(events)
+    }
+
+    /// The rest of an answer that is no stream of events; see `status`.
+    pub async fn whole(&mut self) -> Result<Bytes, ClientError> {
+        let read = async {
+            let read = Limited::new(&mut self.body, REFUSAL_BYTES_MAX).collect().await;
+            read.map(Collected::to_bytes).map_err(failed("reading the answer"))
+        };
+        tokio::time::timeout(REFUSAL_TIME_MAX, read)
+            .await
+            .map_err(|_| ClientError("the answer did not end in time".into()))?
     }
 
     fn take_block(&mut self) -> Option<Bytes> {

@@ -11,8 +11,8 @@ use turnwise_mock::{Conn, SseEvent, SseReader};
 const PAUSE_FIRST: Duration = Duration::from_millis(25);
 /// Longest pause between two repeats.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// A stream without even a heartbeat for so long is dead (the server sends one every 15 s).
-const SILENCE_MAX: Duration = Duration::from_secs(600);
+/// A stream without even a heartbeat for so long is dead: the server sends one every 15 s.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// Where the server is and which key it wants.
 #[derive(Clone, Debug)]
@@ -112,16 +112,16 @@ impl Server {
 
     /// A stream of events that has no end.
     pub(crate) async fn events(&self, path: &str) -> Result<SseReader, Failure> {
-        let opened = self.conn().sse(Method::GET, path, &[], bytes::Bytes::new()).await;
-        let reader = opened.map_err(|error| self.unreachable(&error))?;
-        if reader.status == http::StatusCode::OK {
-            return Ok(reader);
-        }
-        let status = reader.status.as_u16();
-        // The reader takes events only: ask once more for the problem's text.
-        match self.conn().get(path).await {
-            Ok(answer) => Err(Failure::of_answer(answer.status.as_u16(), &answer.body)),
-            Err(_) => Err(Failure::of_answer(status, b"")),
+        let reader = self.stream(path, &[]).await?;
+        if reader.status == http::StatusCode::OK { Ok(reader) } else { Err(refused(reader).await) }
+    }
+
+    /// Asks for a stream; whatever the answer, its head is there.
+    async fn stream(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<SseReader, Failure> {
+        let opening = self.conn().sse(Method::GET, path, headers, bytes::Bytes::new());
+        match tokio::time::timeout(SILENCE_MAX, opening).await {
+            Ok(opened) => opened.map_err(|error| self.unreachable(&error)),
+            Err(_) => Err(self.unreachable(&"nothing came back in time")),
         }
     }
 
@@ -139,6 +139,12 @@ fn body_of(message: &Message<'_>) -> String {
         object.insert("client_message_id".into(), id.into());
     }
     body.to_string()
+}
+
+/// What an answer says that is no stream.
+async fn refused(mut reader: SseReader) -> Failure {
+    let body = reader.whole().await.unwrap_or_default();
+    Failure::of_answer(reader.status.as_u16(), &body)
 }
 
 fn strange(what: &dyn std::fmt::Display) -> Failure {
@@ -162,7 +168,7 @@ impl Follow {
         let mut pause = PAUSE_FIRST;
         while !self.over {
             let failure = match self.live.as_mut() {
-                Some(reader) => match reader.next_within(SILENCE_MAX).await {
+                Some(reader) => match reader.next_unless_silent(SILENCE_MAX).await {
                     Ok(Some(event)) => {
                         self.note(&event);
                         return Ok(Some(event));
@@ -195,21 +201,14 @@ impl Follow {
     async fn open(&mut self) -> Result<Option<Failure>, Failure> {
         let headers: &[(&'static str, &str)] = &[("last-event-id", &self.last_id)];
         let headers = if self.last_id.is_empty() { &[] } else { headers };
-        match self.server.conn().sse(Method::GET, &self.path, headers, bytes::Bytes::new()).await {
+        match self.server.stream(&self.path, headers).await {
             Ok(reader) if reader.status == http::StatusCode::NO_CONTENT => self.over = true,
             Ok(reader) if reader.status == http::StatusCode::OK => self.live = Some(reader),
             Ok(reader) if matches!(reader.status.as_u16(), 429 | 500 | 503) => {
-                return Ok(Some(Failure::of_answer(reader.status.as_u16(), b"")));
+                return Ok(Some(refused(reader).await));
             }
-            Ok(_) => {
-                // The reader takes events only: ask once more for the problem's text.
-                let answer = self.server.conn().get(&self.path).await;
-                return Err(match answer {
-                    Ok(answer) => Failure::of_answer(answer.status.as_u16(), &answer.body),
-                    Err(error) => self.server.unreachable(&error),
-                });
-            }
-            Err(error) => return Ok(Some(self.server.unreachable(&error))),
+            Ok(reader) => return Err(refused(reader).await),
+            Err(failure) => return Ok(Some(failure)),
         }
         Ok(None)
     }
@@ -242,7 +241,49 @@ pub(crate) fn percent(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
     use super::*;
+
+    /// A server that answers each connection with these bytes, then says nothing more.
+    async fn then_silent(said: &'static [u8]) -> (Server, tokio::task::JoinSet<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::new(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            let mut open = Vec::new();
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                tokio::io::AsyncReadExt::read(&mut socket, &mut [0; 4096]).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut socket, said).await.unwrap();
+                open.push(socket);
+            }
+        });
+        (server, tasks)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_goes_silent_is_given_up() {
+        const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: hello\n\nevent: queued\nid: 1-0\ndata: {}\n\n";
+        let (server, _tasks) = then_silent(BEGUN).await;
+        let mut tail = server.events("/api/v1/tail").await.unwrap();
+        assert_eq!(tail.next_unless_silent(SILENCE_MAX).await.unwrap().unwrap().event, "queued");
+        assert!(tail.next_unless_silent(SILENCE_MAX).await.is_err());
+        let mut follow = server.follow("u", "m", Duration::ZERO);
+        assert_eq!(follow.next().await.unwrap().unwrap().event, "queued");
+        assert!(follow.next().await.is_err());
+        let (server, _tasks) = then_silent(b"").await;
+        assert!(server.events("/api/v1/tail").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_from_the_first_answer() {
+        const REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncontent-length: 62\r\n\r\n{\"code\":\"invalid_key\",\"status\":403,\"detail\":\"Invalid API key\"}";
+        let (server, _tasks) = then_silent(REFUSED).await;
+        let refused = server.events("/api/v1/tail").await.err().unwrap();
+        assert!(refused.detail.contains("Invalid API key"), "{refused:?}");
+        let refused = server.follow("u", "m", Duration::ZERO).next().await.err().unwrap();
+        assert!(refused.detail.contains("Invalid API key"), "{refused:?}");
+    }
 
     #[test]
     fn queries_carry_any_id() {

@@ -2,7 +2,7 @@
 
 use super::server::ServerArgs;
 use super::{Context, Outcome, StopSignals, print, runtime};
-use crate::client::{Server, percent};
+use crate::client::{SILENCE_MAX, Server, percent};
 use clap::Args;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -44,7 +44,7 @@ async fn follow(context: &Context, arguments: &TailArgs) -> Outcome {
     }
     loop {
         // A server that restarts comes back; what happened meanwhile is not told.
-        match reader.next().await {
+        match reader.next_unless_silent(SILENCE_MAX).await {
             Ok(Some(event)) => show(context, &event),
             Ok(None) | Err(_) => {
                 eprintln!("the server went away; waiting for it");
