@@ -103,10 +103,22 @@ impl Server {
 
     /// What the server answers to a GET, as JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        let answer = self.conn().get(path).await.map_err(|error| self.unreachable(&error))?;
-        match answer.status.is_success() {
-            true => answer.json().map_err(|error| strange(&error)),
-            false => Err(Failure::of_answer(answer.status.as_u16(), &answer.body)),
+        self.call(&mut self.conn(), Method::GET, path, bytes::Bytes::new()).await
+    }
+
+    /// What the server answers on a connection that is kept, as JSON; null when it has nothing to say.
+    pub(crate) async fn call(
+        &self,
+        conn: &mut Conn,
+        method: Method,
+        path: &str,
+        body: bytes::Bytes,
+    ) -> Result<Value, Failure> {
+        let answer = conn.call(method, path, &[], body).await.map_err(|error| self.unreachable(&error))?;
+        match answer.status.as_u16() {
+            204 => Ok(Value::Null),
+            200..=299 => answer.json().map_err(|error| strange(&error)),
+            status => Err(Failure::of_answer(status, &answer.body)),
         }
     }
 

@@ -1,14 +1,16 @@
 //! `turnwise dead`: callbacks that were given up on. A key with the scope
 //! `callbacks` sees them.
 
+use super::server::ServerArgs;
 use super::{Context, Outcome, print, runtime};
 use crate::client::{Server, percent};
 use crate::failure::{Exit, Failure};
-use clap::{Args, Subcommand};
+use bytes::Bytes;
+use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
-use turnwise_mock::{Answer, ClientError, Conn};
+use turnwise_mock::Conn;
 
 /// Callbacks asked for at a time.
 const PAGE: u32 = 100;
@@ -67,17 +69,6 @@ pub(crate) enum DeadCommand {
         #[arg(long)]
         yes: bool,
     },
-}
-
-/// Which server is asked.
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    /// The server
-    #[arg(long, env = "TURNWISE_URL", default_value = "http://127.0.0.1:8000")]
-    url: String,
-    /// The API key
-    #[arg(long, env = "TURNWISE_API_KEY", hide_env_values = true)]
-    key: Option<String>,
 }
 
 pub(crate) fn run(context: &Context, command: DeadCommand) -> Outcome {
@@ -225,44 +216,26 @@ fn confirm(yes: bool, question: &str) -> Outcome {
 
 /// The server's routes about callbacks.
 struct Api {
+    server: Server,
     conn: Conn,
-    url: String,
 }
 
 impl Api {
     fn new(server: &ServerArgs) -> Result<Api, Failure> {
-        let key = server.key.clone().filter(|key| !key.is_empty());
-        Ok(Api { conn: Server::new(&server.url, key)?.conn(), url: server.url.clone() })
+        let server = server.server()?;
+        Ok(Api { conn: server.conn(), server })
     }
 
     async fn get(&mut self, path: &str) -> Result<Value, Failure> {
-        let answer = self.conn.get(path).await;
-        self.value(answer)
+        self.server.call(&mut self.conn, Method::GET, path, Bytes::new()).await
     }
 
     async fn delete(&mut self, path: &str) -> Result<Value, Failure> {
-        let answer = self.conn.delete(path).await;
-        self.value(answer)
+        self.server.call(&mut self.conn, Method::DELETE, path, Bytes::new()).await
     }
 
     async fn redrive(&mut self, body: &Value) -> Result<Value, Failure> {
-        let headers = [("content-type", "application/json")];
         let path = "/api/v1/callbacks/redrive";
-        let answer = self.conn.call(Method::POST, path, &headers, body.to_string().into()).await;
-        self.value(answer)
-    }
-
-    fn value(&self, answer: Result<Answer, ClientError>) -> Result<Value, Failure> {
-        let answer = answer.map_err(|error| {
-            let detail = format!("{}: {error}", self.url);
-            Failure::new(Exit::Unreachable, "the server does not answer", detail)
-        })?;
-        match answer.status.as_u16() {
-            204 => Ok(Value::Null),
-            200..=299 => answer.json().map_err(|error| {
-                Failure::new(Exit::Failure, "the server's answer is strange", error.to_string())
-            }),
-            status => Err(Failure::of_answer(status, &answer.body)),
-        }
+        self.server.call(&mut self.conn, Method::POST, path, body.to_string().into()).await
     }
 }
