@@ -307,6 +307,7 @@ pub(crate) fn dispatch_config(config: &Config, base_url: &str) -> DispatchConfig
 
 fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> GatewayConfig {
     let calls = u64::from(config.agent_concurrency) + u64::from(config.callbacks.sending.concurrency);
+    let connections_max = rlimits::connections_within(config.http.connections_max, calls);
     GatewayConfig {
         keys: reload::gateway_keys(&config.keys),
         agent,
@@ -317,9 +318,9 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         body_idle_max: config.http.body_idle,
         body_time_max: config.http.body,
         write_stall_max: config.http.write_stall,
-        connections_max: rlimits::connections_within(config.http.connections_max, calls),
+        connections_max,
         connections_per_address_max: config.http.connections_per_address_max,
-        streams_max: config.http.streams_max,
+        streams_max: rlimits::streams_within(config.http.streams_max, connections_max),
         streams_per_key_max: config.http.streams_per_key_max,
         loopback,
         cors_origins: config.cors_origins.clone(),

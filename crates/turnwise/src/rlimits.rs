@@ -5,6 +5,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Kept for the store and the rest of the process, besides one for each call that may run.
 const RESERVE: u64 = 256;
+/// One connection in so many is for other requests than streams.
+const OTHERS_SHARE: usize = 4;
 /// Connections served even where descriptors are few.
 const CONNECTIONS_MIN: u64 = 16;
 
@@ -42,6 +44,19 @@ pub(crate) fn connections_within(wanted: usize, calls: u64) -> usize {
     wanted.min(most)
 }
 
+/// As many of these streams as leave a quarter of the connections to other requests.
+pub(crate) fn streams_within(wanted: usize, connections: usize) -> usize {
+    let most = connections - connections / OTHERS_SHARE;
+    if wanted > most {
+        tracing::info!(
+            connections_max = connections,
+            streams_max = most,
+            "http.streams_max is lowered to leave connections to other requests"
+        );
+    }
+    wanted.min(most)
+}
+
 fn beside_calls(limit: u64, calls: u64) -> usize {
     let kept = RESERVE.saturating_add(calls);
     usize::try_from(limit.saturating_sub(kept).max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
@@ -50,6 +65,15 @@ fn beside_calls(limit: u64, calls: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_leave_connections_to_other_requests() {
+        assert_eq!(streams_within(12_288, 16_384), 12_288);
+        assert_eq!(streams_within(100, 16_384), 100);
+        let few = beside_calls(1_024, 96);
+        assert_eq!((few, streams_within(12_288, few)), (672, 504));
+        assert_eq!(streams_within(usize::MAX, 16), 12);
+    }
 
     #[test]
     fn connections_of_clients_leave_descriptors_for_every_call() {

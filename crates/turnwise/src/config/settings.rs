@@ -124,7 +124,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "TURNWISE_STREAMS_MAX",
         Form::Number,
         "12288",
-        "Open event streams of turns; more are answered with 429. Keep it below http.connections_max, so that other requests find a connection.",
+        "Open event streams of turns; more are answered with 429. They take three quarters of the connections at most, so that other requests find one.",
     ),
     setting(
         "http.streams_per_key_max",
