@@ -23,12 +23,16 @@ const KIB_EACH_MAX: f64 = 32.0;
 const AT_ONCE: usize = 64;
 /// Streams from one address: it has some 28,000 ports.
 const PER_ADDRESS: usize = 20_000;
-/// Connections of the server beside the streams.
+/// The server gives three quarters of its connections to streams.
+const STREAMS_SHARE: usize = 3;
+/// Its descriptors beside them: one for each call that may run.
 const BESIDE: usize = 256;
 /// A stream that has not begun by then has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds by which the server has sent a heartbeat on every stream.
 const HEARTBEAT_BY: u64 = 17;
+/// A stream has begun within so many bytes.
+const BEGIN_BYTES_MAX: usize = 64 * 1024;
 const ORG: &str = "bench";
 
 #[derive(Debug, Args)]
@@ -43,7 +47,8 @@ pub(crate) struct StreamsArgs {
 
 pub(super) async fn streams(context: &Context, arguments: &StreamsArgs) -> Outcome {
     let count = usize::try_from(arguments.count).unwrap_or(usize::MAX);
-    let open_files = count + BESIDE;
+    let connections = count.div_ceil(STREAMS_SHARE) * (STREAMS_SHARE + 1) + AT_ONCE;
+    let open_files = connections + BESIDE;
     rlimits::raise();
     if rlimits::connections_within(open_files, 0) < open_files {
         return Err(Failure::new(
@@ -54,10 +59,12 @@ pub(super) async fn streams(context: &Context, arguments: &StreamsArgs) -> Outco
         .hint(format!("ulimit -n {}", open_files + BESIDE)));
     }
     let folder = tempfile::Builder::new().prefix("turnwise-bench-").tempdir()?;
-    let connections = open_files.max(16_384).to_string();
+    let (connections, streams) = (connections.to_string(), count.to_string());
     let env = vec![
         ("TURNWISE_CONNECTIONS_MAX", connections.clone()),
         ("TURNWISE_CONNECTIONS_PER_ADDRESS_MAX", connections),
+        ("TURNWISE_STREAMS_MAX", streams.clone()),
+        ("TURNWISE_STREAMS_PER_KEY_MAX", streams),
     ];
     let setup = Setup { folder: folder.path().to_owned(), agent: None, env, arguments: Vec::new() };
     let mut server = ServerProcess::start(setup).await?;
@@ -161,13 +168,18 @@ async fn begin(server: SocketAddr, number: usize, id: &str) -> Result<TcpStream,
         format!("GET /api/v1/stream?user_id={number}&message_id={id} HTTP/1.1\r\nHost: {server}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(1_024);
-    while !answer.windows(6).any(|part| part == b"queued") {
-        if stream.read_buf(&mut answer).await? == 0 {
+    let has = |answer: &[u8], words: &[u8]| answer.windows(words.len()).any(|part| part == words);
+    loop {
+        let ended = stream.read_buf(&mut answer).await? == 0;
+        let refused = has(&answer, b"\r\n\r\n") && !answer.starts_with(b"HTTP/1.1 200 ");
+        if ended || refused || answer.len() > BEGIN_BYTES_MAX {
             let text = String::from_utf8_lossy(&answer).into_owned();
             return Err(Failure::new(Exit::Failure, "a stream did not begin", text));
         }
+        if has(&answer, b"queued") {
+            return Ok(stream);
+        }
     }
-    Ok(stream)
 }
 
 /// KiB of the server's memory that are in use, from the kernel's view.
