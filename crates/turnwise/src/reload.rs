@@ -3,7 +3,10 @@
 //! has changed in it waits for a restart. A file that is wrong changes nothing.
 
 use crate::config::{self, Key, environment};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -24,10 +27,13 @@ pub(crate) struct Reload {
     loopback: bool,
     hangup: Signal,
     /// What was last applied or refused.
-    settled: Option<Vec<u8>>,
+    settled: Option<Looked>,
     /// What the last look saw.
-    seen: Option<Vec<u8>>,
+    seen: Option<Looked>,
 }
+
+/// The file's bytes, or why it cannot be read.
+type Looked = Result<Arc<[u8]>, String>;
 
 impl Reload {
     /// Prepares it; from now on SIGHUP does not end the process.
@@ -51,17 +57,26 @@ impl Reload {
                 _ = looks.tick() => false,
             };
             let file = self.file.clone();
-            let now = tokio::task::spawn_blocking(move || look(&file)).await.unwrap_or_default();
+            let Ok(now) = tokio::task::spawn_blocking(move || look(&file)).await else { continue };
+            let now = Some(now);
             if asked || (now == self.seen && now != self.settled) {
-                self.apply();
+                if let Some(looked) = now.clone() {
+                    self.apply(looked).await;
+                }
                 self.settled.clone_from(&now);
             }
             self.seen = now;
         }
     }
 
-    fn apply(&self) {
-        let read = config::keys::read_again(&self.file, &environment());
+    /// Takes the keys of just those bytes that were looked at.
+    async fn apply(&self, looked: Looked) {
+        let file = self.file.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let bytes = looked.as_deref().map_err(String::as_str);
+            config::keys::read_again(&file, bytes, &environment())
+        });
+        let Ok(read) = reading.await else { return };
         let checked = read.and_then(|keys| match self.loopback {
             true => Ok(keys),
             false => config::keys::check_for_others(&keys).map(|()| keys),
@@ -100,11 +115,15 @@ pub(crate) fn gateway_keys(keys: &[Key]) -> Vec<ApiKey> {
     keys.iter().map(convert).collect()
 }
 
-/// The file's bytes: its times would miss a change within their grain. None if it cannot be read.
-fn look(file: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::metadata(file).ok()?.len();
-    if bytes > FILE_BYTES_MAX {
-        return None;
+/// The file's bytes: its times would miss a change within their grain.
+fn look(file: &Path) -> Looked {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => {
+            Err(format!("it is longer than {FILE_BYTES_MAX} bytes"))
+        }
+        Ok(_) => Ok(bytes.into()),
+        Err(error) => Err(error.to_string()),
     }
-    std::fs::read(file).ok()
 }

@@ -1,7 +1,7 @@
 //! The API keys of the configuration, with the rules they must keep. They are
 //! read at the start, and again whenever they may have changed.
 
-use super::layers::{ConfigError, KeyEntry, Layers};
+use super::layers::{ConfigError, KeyEntry, Layers, unreadable};
 use super::limits::{KEYS_MAX, OPEN_KEY_BYTES_MIN};
 use super::settings::nearest;
 use sha2::{Digest, Sha256};
@@ -29,12 +29,18 @@ pub(crate) struct Key {
     pub(crate) weak: bool,
 }
 
-/// The keys as file and environment have them now. Other settings are not looked at.
+/// The keys as the environment and a file have them that holds these bytes, or cannot be read for this reason.
+/// Other settings are not looked at.
 ///
 /// # Errors
 /// Names what is wrong and the sentence that fixes it.
-pub(crate) fn read_again(file: &Path, env: &BTreeMap<String, String>) -> Result<Vec<Key>, ConfigError> {
-    from_layers(&Layers::load(Some(file), env, &[])?)
+pub(crate) fn read_again(
+    file: &Path,
+    read: Result<&[u8], &str>,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<Key>, ConfigError> {
+    let bytes = read.map_err(|why| unreadable(file, &why))?;
+    from_layers(&Layers::with_file(file, bytes, env)?)
 }
 
 /// Refuses keys that can be guessed where others reach the port.
@@ -132,10 +138,9 @@ mod tests {
 
     /// The keys of one `[[auth.keys]]` entry with these lines, beside this `BROKER_API_KEY`.
     fn read(lines: &str, broker_key: &str) -> Result<Vec<Key>, ConfigError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.toml");
-        std::fs::write(&path, format!("[[auth.keys]]\nid = 'a'\n{lines}\n")).unwrap();
-        read_again(&path, &BTreeMap::from([("BROKER_API_KEY".to_owned(), broker_key.to_owned())]))
+        let text = format!("[[auth.keys]]\nid = 'a'\n{lines}\n");
+        let env = BTreeMap::from([("BROKER_API_KEY".to_owned(), broker_key.to_owned())]);
+        read_again(Path::new("t.toml"), Ok(text.as_bytes()), &env)
     }
 
     #[test]

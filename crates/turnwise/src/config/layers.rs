@@ -94,6 +94,18 @@ impl Layers {
         Ok(layers)
     }
 
+    /// The layers with these bytes for the file's, and without flags.
+    pub(crate) fn with_file(
+        path: &Path,
+        bytes: &[u8],
+        env: &BTreeMap<String, String>,
+    ) -> Result<Layers, ConfigError> {
+        let mut layers = Layers { file: Some(path.to_path_buf()), ..Layers::default() };
+        layers.read_text(path, std::str::from_utf8(bytes).map_err(|error| unreadable(path, &error))?)?;
+        layers.read_env(env)?;
+        Ok(layers)
+    }
+
     /// The text of a setting and who set it.
     pub(crate) fn get(&self, key: &'static str) -> (String, Source) {
         self.values.get(key).cloned().unwrap_or_else(|| {
@@ -118,16 +130,17 @@ impl Layers {
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            detail: format!("the configuration file {} cannot be read: {error}", path.display()),
-            hint: "name another with --config or TURNWISE_CONFIG".into(),
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        self.read_text(path, &text)
+    }
+
+    fn read_text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError {
             detail: format!(
                 "{} is not TOML: {}{}",
                 path.display(),
                 error.message(),
-                place(&text, error.span())
+                place(text, error.span())
             ),
             hint: "`turnwise config reference` shows the form".into(),
         })?;
@@ -153,6 +166,14 @@ impl Layers {
             }
         }
         Ok(())
+    }
+}
+
+/// The file cannot be read, and why.
+pub(super) fn unreadable(path: &Path, why: &dyn fmt::Display) -> ConfigError {
+    ConfigError {
+        detail: format!("the configuration file {} cannot be read: {why}", path.display()),
+        hint: "name another with --config or TURNWISE_CONFIG".into(),
     }
 }
 
