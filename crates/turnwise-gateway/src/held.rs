@@ -22,6 +22,10 @@ use turnwise_api::Code;
 #[derive(Clone)]
 pub(crate) struct Instead(pub(crate) Bytes);
 
+/// Left with an answer whose bytes are there once for all who read them: it needs no room.
+#[derive(Clone)]
+pub(crate) struct Shared;
+
 /// Units of the room that one key holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting(Arc<AtomicUsize>);
@@ -66,6 +70,9 @@ impl Room {
     pub(crate) async fn hold_answer(&self, mut response: Response) -> Response {
         let instead = response.extensions_mut().remove::<Instead>();
         let own = response.extensions_mut().remove::<Waiting>();
+        if response.extensions_mut().remove::<Shared>().is_some() {
+            return response;
+        }
         let length = http_body::Body::size_hint(response.body()).exact();
         if length.is_none_or(|length| length <= SMALL_ANSWER_BYTES_MAX as u64) {
             return response;

@@ -8,6 +8,7 @@ mod parameters;
 mod schemas;
 
 use crate::error::Failure;
+use crate::held::Shared;
 use crate::router;
 use crate::scope::Access;
 use axum::body::Body;
@@ -34,6 +35,7 @@ Unknown fields of a body and unknown query parameters are ignored. A known field
 pub(crate) async fn show() -> Result<Response, Failure> {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(text()));
     let mut response = Response::new(Body::from(TEXT.clone()));
+    response.extensions_mut().insert(Shared);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -121,6 +123,7 @@ fn described(operation: &Operation, access: Access) -> Value {
 mod tests {
     #![expect(clippy::indexing_slicing, reason = "a test may stop where it fails")]
     use super::*;
+    use crate::held::Room;
     use crate::limits;
     use std::collections::BTreeSet;
     use turnwise_api::Code;
@@ -152,6 +155,16 @@ mod tests {
             parts.extend(named.keys().map(|name| format!("#/components/{kind}/{name}")));
         }
         assert_eq!(found.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), parts);
+    }
+
+    #[tokio::test]
+    async fn the_document_takes_no_room_from_answers() {
+        assert!(text().len() > limits::SMALL_ANSWER_BYTES_MAX);
+        let full = Room::new(0);
+        let Ok(document) = show().await else { panic!("it is there") };
+        assert_eq!(full.hold_answer(document).await.status(), http::StatusCode::OK);
+        let other = full.hold_answer(Response::new(Body::from(text()))).await;
+        assert_eq!(other.status(), http::StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]
