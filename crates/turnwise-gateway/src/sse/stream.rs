@@ -76,18 +76,20 @@ type Seat = [Held; 2];
 /// A place for one more reader.
 fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
     let (all, own) = (&app.counts.streams, &caller.holder().streams);
-    let full = |open: &Gauge, most: usize| open.get() >= u64::try_from(most).unwrap_or(u64::MAX);
+    // Taken first, then compared: of those that come at once none is overlooked.
+    let seat = [all.hold(), own.hold()];
+    let over = |open: &Gauge, most: usize| open.get() > u64::try_from(most).unwrap_or(u64::MAX);
     let refused = |whose: &str| {
         let detail = format!("As many streams as may be are open {whose}");
         Failure::new(Code::RateLimited, detail).retry_after(STREAMS_RETRY_SECONDS)
     };
-    if full(own, app.config.streams_per_key_max) {
+    if over(own, app.config.streams_per_key_max) {
         return Err(refused("under this key"));
     }
-    if full(all, app.config.streams_max) {
+    if over(all, app.config.streams_max) {
         return Err(refused("on this server"));
     }
-    Ok([all.hold(), own.hold()])
+    Ok(seat)
 }
 
 /// The same events; a scraper is told how many there were, and that somebody reads.
