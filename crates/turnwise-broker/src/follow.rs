@@ -12,7 +12,7 @@ use crate::wait::{Found, next_hint};
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
-use futures_util::stream::unfold;
+use futures_util::stream::{empty, unfold};
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
@@ -102,10 +102,31 @@ pub enum TurnEvent {
 /// Empty for a reader that resumes after the terminal event.
 pub type Follow = BoxStream<'static, Result<TurnEvent, BrokerError>>;
 
+/// What there is to read of a turn.
+pub enum Followed {
+    /// Nothing: it is unknown, outside the scope, or not this user's.
+    NotFound,
+    /// Nothing more: the reader has seen its last event.
+    Over,
+    /// These events.
+    Events(Follow),
+}
+
+impl Followed {
+    /// The events, none of a turn that is over; `None` when it was not found.
+    #[must_use]
+    pub fn events(self) -> Option<Follow> {
+        match self {
+            Followed::NotFound => None,
+            Followed::Over => Some(empty().boxed()),
+            Followed::Events(events) => Some(events),
+        }
+    }
+}
+
 impl Broker {
     /// Reads a turn from its start or after a position, to its end. Any number
-    /// of readers, at any time. `None`: unknown, outside the scope, or not
-    /// this user's.
+    /// of readers, at any time.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -115,10 +136,13 @@ impl Broker {
         user: &str,
         id: MessageId,
         after: Option<StreamPosition>,
-    ) -> Result<Option<Follow>, BrokerError> {
-        let Some((org, key)) = self.followed(orgs, user, id).await? else {
-            return Ok(None);
+    ) -> Result<Followed, BrokerError> {
+        let Some(Sought { org, key, is_over }) = self.sought(orgs, user, id, after).await? else {
+            return Ok(Followed::NotFound);
         };
+        if is_over {
+            return Ok(Followed::Over);
+        }
         let topic = reply_topic_of(&org, id)?;
         let follower = Follower {
             hints: Some(self.0.store.watch(TopicFilter::One(topic.clone()))),
@@ -135,30 +159,45 @@ impl Broker {
             caught_up: false,
             finished: false,
         };
-        Ok(Some(unfold(follower, Follower::step).boxed()))
+        Ok(Followed::Events(unfold(follower, Follower::step).boxed()))
     }
 
-    /// The org of a user's turn, and its lane while it may be in one.
-    async fn followed(
+    /// Where a user's turn is, for a reader who is here in it.
+    async fn sought(
         &self,
         orgs: &OrgScope,
         user: &str,
         id: MessageId,
-    ) -> Result<Option<(String, Option<OrderingKey>)>, BrokerError> {
-        // Accepted here a moment ago: no need to wait for the store.
-        if let Some(fresh) = self.0.local.fresh(id) {
+        after: Option<StreamPosition>,
+    ) -> Result<Option<Sought>, BrokerError> {
+        // Accepted here a moment ago: no need to wait for the store. Whoever resumes may have seen the end.
+        if let (Some(fresh), None) = (self.0.local.fresh(id), after) {
             let visible = orgs.contains(&fresh.org) && fresh.user == user;
-            return Ok(visible.then(|| (fresh.org.clone(), Some(fresh.key.clone()))));
+            let sought = || Sought { org: fresh.org.clone(), key: Some(fresh.key.clone()), is_over: false };
+            return Ok(visible.then(sought));
         }
         let Some((org, found)) = self.find(orgs, id).await? else {
             return Ok(None);
         };
-        let (owner, key) = match found {
-            Found::Live(info) => (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key),
-            Found::Over(terminal) => (terminal.record.user, None),
+        let (owner, key, is_over) = match found {
+            Found::Live(info) => (TurnHeaders::read(&info.headers, info.enqueued_at).user, info.key, false),
+            Found::Over(terminal) => {
+                let epoch = self.0.store.epoch();
+                let has_seen = |at: Position| at.epoch == epoch && at.offset >= terminal.offset;
+                (terminal.record.user, None, after.is_some_and(|after| has_seen(after.0)))
+            }
         };
-        Ok((owner == user).then_some((org, key)))
+        Ok((owner == user).then_some(Sought { org, key, is_over }))
     }
+}
+
+/// Where a turn is that somebody reads.
+struct Sought {
+    org: String,
+    /// Its lane while it may be in one.
+    key: Option<OrderingKey>,
+    /// The reader has seen its last event.
+    is_over: bool,
 }
 
 struct Follower {

@@ -43,7 +43,7 @@ pub use config::BrokerConfig;
 pub use conversation::Conversation;
 pub use counts::Numbers;
 pub use error::BrokerError;
-pub use follow::{Follow, StreamPosition, TurnEvent};
+pub use follow::{Follow, Followed, StreamPosition, TurnEvent};
 pub use lease::{AgentEvent, Renewed, Turn, TurnOutcome};
 pub use news::{News, Onlooker, Seen};
 pub use orgs::OrgScope;

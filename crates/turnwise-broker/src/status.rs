@@ -3,7 +3,6 @@
 use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::conversation::Conversation;
 use crate::error::BrokerError;
-use crate::follow::StreamPosition;
 use crate::limits::{CONVERSATIONS_LISTED_MAX, EVENTS_PAGE, PARTIAL_BYTES_MAX};
 use crate::orgs::OrgScope;
 use crate::pages::each_event;
@@ -177,28 +176,6 @@ impl Broker {
         })
         .await?;
         Ok(text)
-    }
-
-    /// Whether a reader at `after` has seen the turn's last event. False for
-    /// an unknown turn or another user's.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn is_over(
-        &self,
-        orgs: &OrgScope,
-        user: &str,
-        id: MessageId,
-        after: StreamPosition,
-    ) -> Result<bool, BrokerError> {
-        Ok(match self.find(orgs, id).await? {
-            Some((_, Found::Over(terminal))) => {
-                terminal.record.user == user
-                    && after.0.epoch == self.0.store.epoch()
-                    && after.0.offset >= terminal.offset
-            }
-            Some((_, Found::Live(_))) | None => false,
-        })
     }
 
     /// What a user has waiting, in one org or all of the scope; zeros when unknown.

@@ -73,7 +73,8 @@ impl Bench {
     }
 
     pub(crate) async fn read(&self, id: MessageId, after: Option<StreamPosition>) -> Vec<TurnEvent> {
-        let stream = self.broker.follow(&OrgScope::All, "ann", id, after).await.unwrap().expect("known");
+        let stream =
+            self.broker.follow(&OrgScope::All, "ann", id, after).await.unwrap().events().expect("known");
         stream.map(|event| event.unwrap()).collect().await
     }
 

@@ -90,7 +90,7 @@ async fn only_so_many_orgs_are_known() {
 async fn c6_events_too_long_to_be_handed_over_are_read_from_the_store() {
     let bench = Bench::new().await;
     let sent = bench.send("ann", "1").await;
-    let live = bench.broker.follow(&OrgScope::All, "ann", sent.id, None).await.unwrap().unwrap();
+    let live = bench.broker.follow(&OrgScope::All, "ann", sent.id, None).await.unwrap().events().unwrap();
     let long = "x".repeat(3 * 1024 * 1024);
     let work = async {
         let turn = bench.claim_one().await;

@@ -197,7 +197,7 @@ async fn c5_a_release_gives_the_turn_back_uncounted() {
 async fn c6_readers_get_everything_from_any_position() {
     let mut bench = Bench::new().await;
     let sent = bench.send("ann", "1").await;
-    let live = bench.broker.follow(&OrgScope::All, "ann", sent.id, None).await.unwrap().unwrap();
+    let live = bench.broker.follow(&OrgScope::All, "ann", sent.id, None).await.unwrap().events().unwrap();
     let work = async {
         let turn = bench.claim_one().await;
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -218,8 +218,8 @@ async fn c6_readers_get_everything_from_any_position() {
     for (index, after) in stored.iter().enumerate() {
         let after = position(after).unwrap();
         assert_eq!(bench.read(sent.id, Some(after)).await, stored[index + 1..]);
-        let over = bench.broker.is_over(&OrgScope::All, "ann", sent.id, after).await.unwrap();
-        assert_eq!(over, index + 1 == stored.len());
+        let followed = bench.broker.follow(&OrgScope::All, "ann", sent.id, Some(after)).await.unwrap();
+        assert_eq!(matches!(followed, Followed::Over), index + 1 == stored.len());
     }
     assert_eq!(bench.view(sent.id).await.partial.as_deref(), Some("abc"));
 }
@@ -340,9 +340,9 @@ async fn c9_what_is_not_yours_does_not_exist() {
     let foreign = OrgScope::These(vec!["other".into()]);
     assert_eq!(bench.broker.turn(&foreign, sent.id).await.unwrap(), None);
     assert_eq!(bench.broker.cancel(&foreign, sent.id).await.unwrap(), Cancel::NotFound);
-    assert!(bench.broker.follow(&foreign, "ann", sent.id, None).await.unwrap().is_none());
+    assert!(bench.broker.follow(&foreign, "ann", sent.id, None).await.unwrap().events().is_none());
     let all = OrgScope::All;
-    assert!(bench.broker.follow(&all, "bob", sent.id, None).await.unwrap().is_none());
+    assert!(bench.broker.follow(&all, "bob", sent.id, None).await.unwrap().events().is_none());
     assert_eq!(bench.broker.queue(&all, "bob", None).await.unwrap(), QueueView::default());
     assert_eq!(bench.broker.queue(&foreign, "ann", Some("acme")).await.unwrap(), QueueView::default());
     assert_eq!(bench.broker.queue(&all, "ann", None).await.unwrap().queue_length, 1);

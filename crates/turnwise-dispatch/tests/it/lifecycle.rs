@@ -103,7 +103,7 @@ async fn a_shutdown_gives_back_what_has_not_begun_to_answer() {
 
 async fn until_events(stage: &Stage, user: &str, id: turnwise_core::MessageId) {
     use futures_util::StreamExt;
-    let mut follow = stage.broker.follow(&OrgScope::All, user, id, None).await.unwrap().unwrap();
+    let mut follow = stage.broker.follow(&OrgScope::All, user, id, None).await.unwrap().events().unwrap();
     let mut seen = 0;
     while seen < 2 {
         let event =

@@ -114,7 +114,7 @@ impl Stage {
 
     /// Everything a reader of this turn sees.
     pub(crate) async fn events(&self, user: &str, id: MessageId) -> Vec<TurnEvent> {
-        let follow = self.broker.follow(&OrgScope::All, user, id, None).await.unwrap().unwrap();
+        let follow = self.broker.follow(&OrgScope::All, user, id, None).await.unwrap().events().unwrap();
         let events = follow.map(Result::unwrap).collect();
         tokio::time::timeout(Duration::from_secs(20), events).await.expect("the stream ends")
     }

@@ -4,7 +4,7 @@
 use crate::people::{Notes, People, Session, stored};
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
-use turnwise_broker::{Broker, OrgScope, TurnState};
+use turnwise_broker::{Broker, Followed, OrgScope, TurnState};
 use turnwise_core::{Event, Kind, MessageId, Name, Read, ReadFrom, TopicName, TopicPattern};
 use turnwise_mock::{HistoryChecker, Terminal, TurnReceipt, Violation};
 use turnwise_testkit::turns::{Book, Shared, now_or_block};
@@ -46,7 +46,8 @@ pub(crate) async fn judge(shared: &Shared, broker: &Broker, people: &People) {
                 continue;
             }
         }
-        if let Ok(Some(stream)) = broker.follow(&OrgScope::All, user, *id, None).await {
+        let followed = broker.follow(&OrgScope::All, user, *id, None).await;
+        if let Ok(Some(stream)) = followed.map(Followed::events) {
             let events: Vec<_> = stream.collect().await;
             let shown = events.iter().filter_map(|event| stored(event.as_ref().ok()?));
             readings.insert(*id, shown.map(|(position, text)| (position.0.offset.0, text)).collect());

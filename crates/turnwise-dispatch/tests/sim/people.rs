@@ -6,7 +6,8 @@ use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use turnwise_broker::{
-    Broker, BrokerError, Cancel, Conversation, OrgScope, StreamPosition, Submission, TurnEvent, TurnState,
+    Broker, BrokerError, Cancel, Conversation, Followed, OrgScope, StreamPosition, Submission, TurnEvent,
+    TurnState,
 };
 use turnwise_core::{Epoch, MessageId, StoreError};
 use turnwise_testkit::turns::Book;
@@ -223,7 +224,7 @@ impl People {
         events_max: usize,
     ) {
         let (id, user) = (session.id, session.user.clone());
-        let mut stream = match broker.follow(&OrgScope::All, &user, id, after).await {
+        let mut stream = match broker.follow(&OrgScope::All, &user, id, after).await.map(Followed::events) {
             Ok(Some(stream)) => stream,
             Ok(None) => return self.book.broken(format!("{id} was accepted and cannot be read")),
             Err(_) => return,

@@ -17,7 +17,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use std::sync::Arc;
 use turnwise_api::Code;
-use turnwise_broker::{BrokerError, Follow, StreamPosition, TurnEvent};
+use turnwise_broker::{BrokerError, Follow, Followed, StreamPosition, TurnEvent};
 use turnwise_core::MessageId;
 use turnwise_metrics::{Gauge, Held};
 
@@ -37,18 +37,17 @@ pub(crate) async fn follow(
         return Err(Failure::invalid(Code::InvalidContent, errors.0));
     }
     let id: MessageId = id.parse().map_err(|()| Failure::not_found())?;
-    if let Some(after) = after
-        && app.broker.is_over(&scope, user, id, after).await?
-    {
-        if let (Some(tickets), Some(ticket)) = (&app.tickets, caller.ticket()) {
-            tickets.end(ticket);
+    let events = match app.broker.follow(&scope, user, id, after).await? {
+        Followed::Events(events) => events,
+        Followed::NotFound => return Err(Failure::not_found()),
+        Followed::Over => {
+            if let (Some(tickets), Some(ticket)) = (&app.tickets, caller.ticket()) {
+                tickets.end(ticket);
+            }
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(response);
         }
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        return Ok(response);
-    }
-    let Some(events) = app.broker.follow(&scope, user, id, after).await? else {
-        return Err(Failure::not_found());
     };
     let events = counted(&app, seat(&app, &caller)?, events);
     let room = app.answers.of_key(&caller.holder().answers);
