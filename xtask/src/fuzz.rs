@@ -2,6 +2,7 @@
 //! and runs them, two at a time for each processor, each from its committed
 //! corpus. What is found new goes to a folder of its own.
 
+use crate::target_folder;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::VecDeque;
 use std::fs;
@@ -74,10 +75,6 @@ fn build(root: &Path) -> Result<PathBuf> {
         .context("running cargo")?;
     ensure!(status.success(), "the fuzz targets do not build (libFuzzer needs a C++ compiler)");
     Ok(target_folder(root).join("debug/fuzz"))
-}
-
-fn target_folder(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// Every folder of `fuzz/corpus` is a target.

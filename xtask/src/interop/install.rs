@@ -1,6 +1,7 @@
 //! The clients, installed from their registries in the pinned versions: below
 //! the target folder, once per lock file.
 
+use crate::target_folder;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,7 @@ pub(super) struct Clients {
 
 /// Installs what is not there yet.
 pub(super) fn all(root: &Path) -> Result<Clients> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let folder = root.join(target).join("interop");
+    let folder = target_folder(root).join("interop");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     for entry in fs::read_dir(root.join("interop")).context("reading interop/")? {
         let file = entry?.path();
