@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use std::time::Duration;
 use turnwise_broker::{CallbackRules, Submission};
+use turnwise_metrics::Place;
 
 /// Reads a message's body; refused, it has a status and a number of named errors.
 ///
@@ -39,7 +40,7 @@ pub fn preference_of(value: &[u8]) -> Option<(bool, Option<Duration>)> {
 /// Reads `traceparent`.
 #[must_use]
 pub fn traceparent_of(value: &[u8]) -> Option<String> {
-    trace::of(&with("traceparent", value)?)
+    trace::of(&with("traceparent", value)?).map(Place::header)
 }
 
 /// Reads a query string.

@@ -62,7 +62,9 @@ pub(crate) fn answered(
     }
     let about = about.map(|About(id)| id.to_string());
     let message_id = about.as_deref().or(told.and_then(|told| told.message_id.as_deref()));
-    let trace_id = arrived.traceparent.as_ref().and_then(|value| trace::id_of(value.to_str().ok()?));
+    let place = arrived.traceparent.as_ref().and_then(trace::read);
+    let trace_id = place.map(|place| format!("{:032x}", place.trace));
+    let trace_id = trace_id.as_deref();
     let request_id = request_id.to_str().unwrap_or_default();
     let (method, route) = (arrived.method.as_str(), route.unwrap_or("none"));
     let code = told.map(|told| told.code.name());

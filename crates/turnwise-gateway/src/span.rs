@@ -22,7 +22,7 @@ impl Begun {
     /// Begins it if somebody wants to know, and leaves its place in the head: there begins what the request causes.
     pub(crate) fn with(spans: Option<&Arc<dyn Spans>>, headers: &mut HeaderMap) -> Option<Begun> {
         let spans = Arc::clone(spans?);
-        let parent = trace::of(headers).and_then(|value| Place::of_header(&value));
+        let parent = trace::of(headers);
         let place = spans.below(parent);
         headers.insert(trace::TRACEPARENT, HeaderValue::try_from(place.header()).ok()?);
         Some(Begun { spans, place, parent: parent.map(|parent| parent.span) })

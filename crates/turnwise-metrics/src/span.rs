@@ -103,6 +103,7 @@ mod tests {
         assert_eq!(Place::of_header(HEADER).map(Place::header).as_deref(), Some(HEADER));
         for wrong in [
             "",
+            "4bf92f3577b34da6a3ce929d0e0e4736",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",

@@ -11,6 +11,7 @@ use serde_json::error::Category;
 use turnwise_api::{ChatRequest, Code, FIELDS_MAX, Field, MessageFields, Shallow};
 use turnwise_broker::{CallbackRules, CallbackTarget, Conversation, Submission};
 use turnwise_core::limits::PAYLOAD_BYTES_MAX;
+use turnwise_metrics::Place;
 
 /// Reads and checks a submission; names everything that is wrong with it.
 pub(crate) fn parse(
@@ -53,7 +54,7 @@ pub(crate) fn parse(
         prefer_stream: false,
         callback,
         redrive_of: None,
-        traceparent: trace::of(headers),
+        traceparent: trace::of(headers).map(Place::header),
     })
 }
 
