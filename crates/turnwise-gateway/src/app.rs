@@ -100,7 +100,7 @@ pub(crate) async fn handle(
     let mut response = match caught(answer(&app, router, request)).await {
         Ok(response) => response,
         Err(Panicked) => {
-            app.counters.panicked();
+            app.counters.panics.one();
             tracing::error!(
                 request_id = request_id.to_str().unwrap_or_default(),
                 "a request's handler panicked"
@@ -123,7 +123,7 @@ pub(crate) async fn handle(
 
 async fn answer(app: &App, mut router: Router, request: Request<Incoming>) -> Response {
     if request.method().as_str() == REFUSED {
-        app.counters.was_refused();
+        app.counters.refused.one();
         let refusal = Refusal::of_path(request.uri().path()).unwrap_or(Refusal::RequestLine);
         return refusal.failure().into_response();
     }

@@ -1,80 +1,62 @@
 //! What the inbound side counts, for whoever watches it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use turnwise_metrics::{Page, Source};
+use turnwise_metrics::{Counter, Gauge, Held, Page, Source};
 
 /// Counts since the start; each only grows, but for `connections`.
 #[derive(Debug, Default)]
 pub struct Counters {
-    panics: AtomicU64,
-    opened: AtomicU64,
-    closed: AtomicU64,
-    crowded: AtomicU64,
-    refused: AtomicU64,
-    stalled: AtomicU64,
+    pub(crate) panics: Counter,
+    accepted: Counter,
+    connections: Gauge,
+    pub(crate) crowded: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) stalled: Counter,
 }
 
 impl Counters {
     /// Handlers and connections that panicked.
     #[must_use]
     pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
+        self.panics.get()
     }
 
-    /// Connections being served.
+    /// Connections that are open: those being served, and those that are told that there are too many.
     #[must_use]
     pub fn connections(&self) -> u64 {
-        let closed = self.closed.load(Ordering::Acquire);
-        self.opened.load(Ordering::Relaxed).saturating_sub(closed)
+        self.connections.get()
     }
 
     /// Connections that were turned away because there were too many.
     #[must_use]
     pub fn crowded(&self) -> u64 {
-        self.crowded.load(Ordering::Relaxed)
+        self.crowded.get()
     }
 
     /// Requests that were refused for their form before anything else was looked at.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.refused.get()
     }
 
     /// Connections given up because the client had stopped reading.
     #[must_use]
     pub fn stalled(&self) -> u64 {
-        self.stalled.load(Ordering::Relaxed)
+        self.stalled.get()
     }
 
-    pub(crate) fn panicked(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn turned_away(&self) {
-        self.crowded.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn was_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn has_stalled(&self) {
-        self.stalled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a connection until the answer is dropped.
-    pub(crate) fn open(self: &std::sync::Arc<Counters>) -> Open {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        Open(std::sync::Arc::clone(self))
+    /// Counts a connection as open until the answer is dropped.
+    pub(crate) fn open(&self) -> Held {
+        self.accepted.one();
+        self.connections.hold()
     }
 }
 
 impl Source for Counters {
     fn tell(&self, page: &mut Page<'_>) -> fmt::Result {
         page.gauge("turnwise_http_connections", "Connections open.", self.connections() as f64)?;
-        let accepted = self.opened.load(Ordering::Relaxed);
-        page.counter("turnwise_http_connections_accepted", "Connections accepted.", accepted)?;
+        let accepted = self.accepted.get();
+        page.counter("turnwise_http_connections_accepted", "Connections opened.", accepted)?;
         page.counter("turnwise_http_connections_crowded", "Turned away: too many.", self.crowded())?;
         page.counter(
             "turnwise_http_connections_stalled",
@@ -83,14 +65,5 @@ impl Source for Counters {
         )?;
         page.counter("turnwise_http_requests_malformed", "Refused for their form.", self.refused())?;
         page.counter("turnwise_panics", "Handlers and connections that panicked.", self.panics())
-    }
-}
-
-/// A connection being served.
-pub(crate) struct Open(std::sync::Arc<Counters>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Ordering::Release);
     }
 }

@@ -71,7 +71,7 @@ impl Gateway {
                 let (stream, from) = next_connection(&listener).await;
                 let share = crowd.enter(from.ip());
                 if !share.as_ref().is_some_and(Share::is_seat) {
-                    app.counters.turned_away();
+                    app.counters.crowded.one();
                     tracing::debug!("a connection was turned away: there are too many");
                 }
                 if let Some(share) = share {
@@ -122,7 +122,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 async fn guarded(app: Arc<App>, router: Router, stream: TcpStream, share: Share) {
     let _open = app.counters.open();
     if let Err(Panicked) = caught(connection(Arc::clone(&app), router, stream, share.is_seat())).await {
-        app.counters.panicked();
+        app.counters.panics.one();
         tracing::error!("a connection panicked");
     }
 }

@@ -42,7 +42,7 @@ impl<I: AsyncWrite + Unpin> Stalling<I> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 self.patience = None;
-                self.counters.has_stalled();
+                self.counters.stalled.one();
                 let why = "the client has stopped reading";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)))
             }

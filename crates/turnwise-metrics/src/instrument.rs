@@ -66,7 +66,7 @@ impl Gauge {
     /// How many there are.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -76,7 +76,8 @@ pub struct Held(Arc<AtomicU64>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        // Whoever sees that it is gone sees what was counted before.
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 
