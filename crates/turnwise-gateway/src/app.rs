@@ -3,7 +3,6 @@
 
 use crate::auth::{KeyRing, refuse_key_in_query};
 use crate::body::UNIT_BYTES;
-use crate::caught::{Panicked, caught};
 use crate::config::GatewayConfig;
 use crate::counters::Counters;
 use crate::counts::HttpCounts;
@@ -20,10 +19,12 @@ use crate::{error, guard, note};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tower::Service;
@@ -97,9 +98,11 @@ pub(crate) async fn handle(
     let request_id = app.request_ids.for_request(request.headers());
     let arrived = Arrived::now(&app, &mut request);
     let origin = guard::listed_origin(&app, &request);
-    let mut response = match caught(answer(&app, router, request)).await {
+    // What panicked is dropped; no lock here is held across code that could panic with its data half changed.
+    let answered = AssertUnwindSafe(answer(&app, router, request)).catch_unwind().await;
+    let mut response = match answered {
         Ok(response) => response,
-        Err(Panicked) => {
+        Err(_) => {
             app.counters.panics.one();
             tracing::error!(
                 request_id = request_id.to_str().unwrap_or_default(),

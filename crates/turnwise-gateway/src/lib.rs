@@ -6,7 +6,6 @@ mod access;
 mod app;
 mod auth;
 mod body;
-mod caught;
 mod config;
 mod counters;
 mod counts;

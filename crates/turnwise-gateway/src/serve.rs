@@ -2,7 +2,6 @@
 
 use crate::app::{self, App};
 use crate::auth::KeyRing;
-use crate::caught::{Panicked, caught};
 use crate::config::GatewayConfig;
 use crate::counters::Counters;
 use crate::crowd::{Crowd, Share};
@@ -16,11 +15,13 @@ use crate::stall::Stalling;
 use crate::wire::refusal::Refusal;
 use crate::wire::strict::Strict;
 use axum::Router;
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
@@ -121,7 +122,8 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 /// A panic outside of a handler, for example in a body, ends its connection only.
 async fn guarded(app: Arc<App>, router: Router, stream: TcpStream, share: Share) {
     let _open = app.counters.open();
-    if let Err(Panicked) = caught(connection(Arc::clone(&app), router, stream, share.is_seat())).await {
+    let connection = connection(Arc::clone(&app), router, stream, share.is_seat());
+    if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
         app.counters.panics.one();
         tracing::error!("a connection panicked");
     }
