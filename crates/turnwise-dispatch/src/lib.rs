@@ -25,4 +25,5 @@ pub use callback::connect::{Resolve, Resolved, SystemResolver};
 pub use callback::{CallbackWorker, Random};
 pub use config::{ConfigError, DispatchConfig, StreamMode};
 pub use run::{AgentProbe, AgentStatus, Dispatcher};
+pub use tls::{Trust, innermost, trusting};
 pub use tracked::Tracked;

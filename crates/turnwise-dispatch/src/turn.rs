@@ -21,6 +21,7 @@ use crate::descriptors::is_short_of_descriptors;
 use crate::limits::{ANSWER_BYTES_MAX, DESCRIPTORS_WAIT, FINISH_PAUSE, REFUSAL_BYTES_MAX};
 use crate::reply;
 use crate::span::Begun;
+use crate::tls::innermost;
 use crate::verdict::{agent_error, agent_timeout, agent_unreachable, answer, refusal};
 
 /// What all turns of this node share.
@@ -141,12 +142,15 @@ async fn exchange_unbounded(context: &Context, turn: &Turn, stream: bool) -> Res
     let response = match context.agent.call(turn, stream).await {
         Ok(response) => response,
         Err(error) if is_short_of_descriptors(&error) => {
-            tracing::warn!(why = root(&error), "no call to the agent can be opened: `ulimit -n` is too low");
+            tracing::warn!(
+                why = innermost(&error),
+                "no call to the agent can be opened: `ulimit -n` is too low"
+            );
             return Ok(Exchange::Over(TurnOutcome::RetryAfter(DESCRIPTORS_WAIT)));
         }
         Err(error) if error.is_connect() => {
             if context.agent_up.swap(false, Ordering::Relaxed) {
-                tracing::warn!(why = root(&error), "the agent cannot be reached");
+                tracing::warn!(why = innermost(&error), "the agent cannot be reached");
             }
             return Err(agent_unreachable());
         }
@@ -172,11 +176,6 @@ async fn exchange_unbounded(context: &Context, turn: &Turn, stream: bool) -> Res
     }
     let answer = answer(body_of(response, ANSWER_BYTES_MAX).await?)?;
     Ok(Exchange::Over(TurnOutcome::Completed { answer: Some(answer), unsaved: Vec::new() }))
-}
-
-/// The innermost reason: refused, no such name, a certificate that is not trusted.
-fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }
 
 /// The content type decides; without one, the route does.

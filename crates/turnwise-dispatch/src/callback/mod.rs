@@ -27,7 +27,7 @@ use self::counts::{CallbackCounts, Mark};
 use self::deliver::{Tried, deliver, later, url_refused};
 use self::slots::{Admission, Slots};
 use crate::limits::{CALLBACK_HELD_TIME_MAX, CALLBACKS_HELD_MAX, CLAIM_PAUSE, RELEASE_TIME_MAX};
-use crate::tls::trusting;
+use crate::tls::{Trust, trusting};
 
 /// Draws random bits, for jitter.
 pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -60,7 +60,7 @@ impl CallbackWorker {
         random: Random,
     ) -> Result<CallbackWorker, CallbackConfigError> {
         config.check()?;
-        let tls = match trusting(config.ca_file.as_deref()) {
+        let tls = match trusting(Trust::of(config.ca_file.as_deref())) {
             Ok(tls) => Some(Arc::new(tls)),
             Err(error) => {
                 tracing::error!(%error, "callbacks to https URLs cannot be sent: no certificates to check hosts against");

@@ -3,15 +3,13 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use turnwise_dispatch::Tracked;
+use turnwise_dispatch::{Tracked, Trust, innermost, trusting};
 
 /// Time for one batch to be taken.
 const SEND_TIME_MAX: Duration = Duration::from_secs(5);
@@ -32,7 +30,8 @@ impl Collector {
     pub(super) fn new(endpoint: &str) -> Result<Collector, String> {
         let uri = uri(endpoint)
             .ok_or("it must look like http://host:4318 or https://host, without user, query or fragment")?;
-        let tls = trusting(uri.scheme_str() == Some("https"))?;
+        let trust = if uri.scheme_str() == Some("https") { Trust::System } else { Trust::Nobody };
+        let tls = trusting(trust).map_err(|why| format!("its certificate cannot be checked: {why}"))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(SEND_TIME_MAX));
@@ -60,7 +59,7 @@ impl Collector {
         *request.uri_mut() = self.uri.clone();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
-        let response = self.client.request(request).await.map_err(|error| root(&error))?;
+        let response = self.client.request(request).await.map_err(|error| innermost(&error))?;
         let status = response.status();
         // Read to its end, so that the connection can be used again.
         let _ = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -84,26 +83,6 @@ fn uri(endpoint: &str) -> Option<Uri> {
     let has_host = uri.host().is_some_and(|host| !host.is_empty());
     let has_more = base.contains(['?', '#', '@']);
     (is_http && has_host && !has_more).then_some(uri)
-}
-
-/// The system's certificates where they are needed.
-fn trusting(https: bool) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = match https {
-        false => builder.with_root_certificates(RootCertStore::empty()),
-        true => builder.with_native_roots().map_err(|error| {
-            format!("its certificate cannot be checked: {error}; install the system's certificates")
-        })?,
-    };
-    Ok(builder.with_no_client_auth())
-}
-
-/// The innermost reason: refused, no such name, a certificate that is not trusted.
-fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }
 
 #[cfg(test)]
