@@ -3,6 +3,7 @@
 
 use crate::config::settings::{OTHER_ENV, SETTINGS};
 use crate::failure::{Exit, Failure};
+use crate::process::resident_bytes;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -69,6 +70,13 @@ impl ServerProcess {
     /// Its process id while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.id()
+    }
+
+    /// What it holds in memory.
+    pub(crate) fn resident_bytes(&self) -> Result<u64, Failure> {
+        self.pid()
+            .and_then(resident_bytes)
+            .ok_or_else(|| Failure::new(Exit::Failure, "the server's memory is unknown", "it needs /proc"))
     }
 
     /// Ends it at once, as `kill -9` does.

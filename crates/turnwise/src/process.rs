@@ -7,7 +7,7 @@ use std::fs;
 use turnwise_metrics::{Page, Source};
 
 /// Bytes in a kilobyte of /proc/self/status.
-const KILOBYTE: f64 = 1024.0;
+const KILOBYTE: u64 = 1024;
 
 /// This process.
 pub(crate) struct Process {
@@ -27,8 +27,8 @@ impl Source for Process {
         let facts = [("version", VERSION), ("store", self.store)];
         page.facts("turnwise_build", "Which version this is.", &facts)?;
         page.gauge("process_start_time_seconds", "When it started, since 1970.", self.started)?;
-        if let Some(bytes) = resident_bytes() {
-            page.gauge("process_resident_memory_bytes", "Memory in use.", bytes)?;
+        if let Some(bytes) = resident_bytes(std::process::id()) {
+            page.gauge("process_resident_memory_bytes", "Memory in use.", bytes as f64)?;
         }
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
             page.gauge("process_open_fds", "Open file descriptors.", entries.count() as f64)?;
@@ -40,9 +40,10 @@ impl Source for Process {
     }
 }
 
-fn resident_bytes() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+/// What a process holds in memory, from the kernel's view.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * KILOBYTE)
 }

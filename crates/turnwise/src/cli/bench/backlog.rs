@@ -5,7 +5,7 @@
 use super::fill::{Filled, Filler};
 use super::load::{histogram, millis, note, text};
 use super::noting::NotingAgent;
-use super::{Context, Outcome, print, step};
+use super::{Context, Outcome, disk_bytes, print, step};
 use crate::child::{ServerProcess, Setup};
 use crate::failure::{Exit, Failure};
 use clap::Args;
@@ -73,7 +73,7 @@ pub(crate) async fn run(context: &Context, arguments: &BacklogArgs) -> Outcome {
     let (waiting, mut server) = look("waiting", folder, &agent.url, filled).await?;
     step("new conversations");
     let outside = outside(&server.url(), &agent).await?;
-    let rss_after = rss(&server)?;
+    let rss_after = server.resident_bytes()?;
     let stopping = Instant::now();
     server.stop().await?;
     let stop_ms = stopping.elapsed().as_secs_f64() * 1_000.0;
@@ -137,7 +137,7 @@ async fn look(
         file_bytes,
         live_bytes: filled.live_bytes,
         ready_ms,
-        rss_bytes: rss(&server)?,
+        rss_bytes: server.resident_bytes()?,
     };
     Ok((look, server))
 }
@@ -192,19 +192,8 @@ async fn get(conn: &mut Conn, method: Method, path: &str, body: String) -> Resul
     Ok(answer.status.as_u16())
 }
 
-/// Resident bytes of the server.
-fn rss(server: &ServerProcess) -> Result<u64, Failure> {
-    let unknown = || Failure::new(Exit::Failure, "the server's memory is unknown", "needs /proc");
-    let pid = server.pid().ok_or_else(unknown)?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or_else(unknown)?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().map_err(|_| unknown())?;
-    Ok(kib * 1024)
-}
-
 /// Bytes a folder's files take on the disk.
 fn size_of(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * 512).sum()
+    files.filter_map(|file| file.metadata().ok()).map(|file| disk_bytes(&file)).sum()
 }

@@ -3,7 +3,6 @@
 //! run, against one server; compare the ratios.
 
 use super::load::{Kind, Measured, Worker, paced};
-use super::streams::resident_kib;
 use super::table::{self, Goal, Row};
 use super::{AgentThread, step};
 use crate::child::{ServerProcess, Setup};
@@ -162,7 +161,7 @@ fn unreachable(error: impl ToString) -> Failure {
 
 /// What the server's process holds in memory.
 pub(super) fn resident_mib(server: &ServerProcess) -> Result<f64, Failure> {
-    Ok(resident_kib(server)? / 1_024.0)
+    Ok(server.resident_bytes()? as f64 / 1_048_576.0)
 }
 
 impl Worker {

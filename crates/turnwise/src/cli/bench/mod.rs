@@ -22,8 +22,10 @@ use crate::failure::{Exit, Failure};
 use clap::{Args, Subcommand};
 use load::{Kind, MESSAGE_BYTES, Measured, Worker, closed_loop, histogram, millis, note};
 use serde_json::json;
+use std::fs::Metadata;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use table::{Goal, Row};
@@ -34,6 +36,8 @@ use turnwise_mock::{AgentConfig, FakeAgent};
 const SYNCS: u32 = 200;
 /// Bytes of each.
 const SYNC_BYTES: usize = 4_096;
+/// What the system counts the blocks of a file in.
+const BLOCK_BYTES: u64 = 512;
 
 /// What each row is to reach. Latencies are counted in commits: a turn that is
 /// answered in the request needs two, an event that is shown needs one.
@@ -131,6 +135,11 @@ async fn turns(context: &Context, arguments: &TurnsArgs) -> Outcome {
         print::line("\nThis is a debug build: the figures mean nothing. Use cargo run --release.");
     }
     Ok(())
+}
+
+/// What a file takes of the disk; its length may be more or less.
+fn disk_bytes(file: &Metadata) -> u64 {
+    file.blocks() * BLOCK_BYTES
 }
 
 fn step(what: &str) {

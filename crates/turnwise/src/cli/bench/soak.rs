@@ -5,7 +5,7 @@
 use super::fairness::resident_mib;
 use super::load::{Kind, Worker};
 use super::table::{self, Goal, Row};
-use super::{AgentThread, step};
+use super::{AgentThread, disk_bytes, step};
 use crate::child::{ServerProcess, Setup};
 use crate::cli::{Context, Outcome, print};
 use crate::failure::{Exit, Failure};
@@ -13,7 +13,6 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,8 +35,6 @@ const WARM_UP: f64 = 0.3;
 const GROWTH_MAX: f64 = 0.05;
 const GROWTH_MIB: f64 = 4.0;
 const GROWTH_FILES: f64 = 4.0;
-/// What the system counts the blocks of a file in.
-const BLOCK_BYTES: u64 = 512;
 /// A shorter run is all warm-up.
 const JUDGED_MINUTES: f64 = 1.0;
 /// What the file takes of the disk beside the records in it. Its length says less: redb doubles it when it needs
@@ -150,7 +147,7 @@ fn sample(server: &ServerProcess, data: &Path, started: Instant) -> Result<Sampl
         seconds: started.elapsed().as_secs_f64(),
         resident_mib: resident_mib(server)?,
         files: entries(Path::new(&format!("/proc/{pid}/fd"))).count() as f64,
-        disk_mib: mib(|file| file.blocks() * BLOCK_BYTES),
+        disk_mib: mib(disk_bytes),
         length_mib: mib(Metadata::len),
     })
 }

@@ -182,11 +182,6 @@ async fn begin(server: SocketAddr, number: usize, id: &str) -> Result<TcpStream,
     }
 }
 
-/// KiB of the server's memory that are in use, from the kernel's view.
-pub(super) fn resident_kib(server: &ServerProcess) -> Result<f64, Failure> {
-    let pid = server.pid().map(|pid| pid.to_string()).unwrap_or_default();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.trim().parse().ok())
-        .ok_or_else(|| Failure::new(Exit::Failure, "cannot measure", "no VmRSS in /proc".to_owned()))
+fn resident_kib(server: &ServerProcess) -> Result<f64, Failure> {
+    Ok(server.resident_bytes()? as f64 / 1_024.0)
 }
