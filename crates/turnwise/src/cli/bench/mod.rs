@@ -3,6 +3,7 @@
 //! `turnwise bench backlog`: the same server behind turns that wait.
 //! `turnwise bench streams` measures memory.
 
+mod agent;
 mod backlog;
 mod commit;
 mod fairness;
@@ -18,19 +19,17 @@ mod table;
 use super::{Context, Outcome, print, runtime};
 use crate::child::{ServerProcess, Setup};
 use crate::client::Server;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
+use agent::AgentThread;
 use clap::{Args, Subcommand};
 use load::{Kind, MESSAGE_BYTES, Measured, Worker, closed_loop, histogram, millis, note};
 use serde_json::json;
 use std::fs::Metadata;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use table::{Goal, Row};
-use tokio_util::sync::CancellationToken;
-use turnwise_mock::{AgentConfig, FakeAgent};
 
 /// Commits timed for the disk's own figure.
 const SYNCS: u32 = 200;
@@ -235,7 +234,7 @@ impl Run<'_> {
 
     async fn streams(&self, commit_ms: f64) -> Result<Vec<Row>, Failure> {
         let epoch = Instant::now();
-        let agent = AgentThread::stamping(epoch)?;
+        let agent = AgentThread::answering(move |request| stamp::answer(request, epoch))?;
         let mut process = self.server("streams", Some(agent.url.clone())).await?;
         let server = Server::new(&process.url(), None)?;
         let direct = stamp::direct(&agent.url, Instant::now() + self.seconds, epoch).await?;
@@ -282,62 +281,5 @@ impl Held {
                 "ms",
             ),
         ]
-    }
-}
-
-/// An agent on a thread of its own, so that it does not share one with the clients.
-struct AgentThread {
-    url: String,
-    stop: CancellationToken,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl AgentThread {
-    fn fake() -> Result<AgentThread, Failure> {
-        AgentThread::with(AgentConfig { markers: false, journal_calls_max: 0, ..AgentConfig::default() })
-    }
-
-    fn with(config: AgentConfig) -> Result<AgentThread, Failure> {
-        AgentThread::start(move |ready, stop| async move {
-            if let Ok(agent) = FakeAgent::start(SocketAddr::from(([127, 0, 0, 1], 0)), config).await {
-                let _ = ready.send(agent.base_url());
-                agent.run(stop).await;
-            }
-        })
-    }
-
-    fn stamping(epoch: Instant) -> Result<AgentThread, Failure> {
-        AgentThread::start(move |ready, stop| async move {
-            let Ok(listener) = tokio::net::TcpListener::bind("127.0.0.1:0").await else { return };
-            if let Ok(address) = listener.local_addr() {
-                let _ = ready.send(format!("http://{address}"));
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = stamp::serve(listener, epoch) => {}
-                }
-            }
-        })
-    }
-
-    fn start<F: Future<Output = ()>>(
-        serve: impl FnOnce(std::sync::mpsc::Sender<String>, CancellationToken) -> F + Send + 'static,
-    ) -> Result<AgentThread, Failure> {
-        let (ready, url) = std::sync::mpsc::channel();
-        let stop = CancellationToken::new();
-        let token = stop.clone();
-        let thread = std::thread::spawn(move || {
-            if let Ok(runtime) = runtime(1) {
-                runtime.block_on(serve(ready, token));
-            }
-        });
-        let url = url.recv_timeout(Duration::from_secs(5)).map_err(|error| {
-            Failure::new(Exit::Failure, "the fake agent did not start", error.to_string())
-        })?;
-        Ok(AgentThread { url, stop, thread })
-    }
-
-    fn stop(self) {
-        self.stop.cancel();
-        let _ = self.thread.join();
     }
 }

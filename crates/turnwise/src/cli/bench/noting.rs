@@ -6,13 +6,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 type Noted = Arc<Mutex<Option<Instant>>>;
 
@@ -27,16 +22,7 @@ impl NotingAgent {
     pub(crate) fn start() -> Result<NotingAgent, Failure> {
         let noted = Noted::default();
         let notes = Arc::clone(&noted);
-        let thread = AgentThread::start(move |ready, stop| async move {
-            let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else { return };
-            if let Ok(address) = listener.local_addr() {
-                let _ = ready.send(format!("http://{address}"));
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = serve(listener, notes) => {}
-                }
-            }
-        })?;
+        let thread = AgentThread::answering(move |request| answer(request, Arc::clone(&notes)))?;
         Ok(NotingAgent { url: thread.url.clone(), thread, noted })
     }
 
@@ -53,26 +39,6 @@ impl NotingAgent {
     pub(crate) fn stop(self) {
         self.thread.stop();
     }
-}
-
-async fn serve(listener: TcpListener, noted: Noted) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => {
-                if let Ok((socket, _)) = accepted {
-                    connections.spawn(connection(socket, Arc::clone(&noted)));
-                }
-            }
-        }
-    }
-}
-
-async fn connection(socket: TcpStream, noted: Noted) {
-    let _ = socket.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, Arc::clone(&noted)));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
 }
 
 async fn answer(request: Request<Incoming>, noted: Noted) -> Result<Response<Full<Bytes>>, hyper::Error> {

@@ -10,14 +10,9 @@ use hdrhistogram::Histogram;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use turnwise_mock::{Conn, SseEvent};
 
 /// Events of one answer.
@@ -27,30 +22,14 @@ const GAP: Duration = Duration::from_millis(10);
 /// How long a stream may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves until dropped; times are microseconds since `epoch`.
-pub(crate) async fn serve(listener: TcpListener, epoch: Instant) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => {
-                if let Ok((socket, _)) = accepted {
-                    connections.spawn(connection(socket, epoch));
-                }
-            }
-        }
-    }
-}
+pub(super) type Events =
+    StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
-async fn connection(socket: TcpStream, epoch: Instant) {
-    let _ = socket.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, epoch));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
-}
-
-type Events = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
-
-async fn answer(request: Request<Incoming>, epoch: Instant) -> Result<Response<Events>, hyper::Error> {
+/// Streams events whose times are microseconds since `epoch`.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    epoch: Instant,
+) -> Result<Response<Events>, hyper::Error> {
     request.into_body().collect().await?;
     let events = stream::unfold(0, move |sent| async move {
         if sent > EVENTS {
