@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +36,7 @@ const CALLBACK_LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub(crate) struct Node {
-    parts: Mutex<Parts>,
+    parts: Parts,
     drain: Drain,
     failed: CancellationToken,
     store: Arc<Opened>,
@@ -71,8 +70,8 @@ impl Node {
             .await
             .map_err(|error| Failure::new(Exit::Failure, "the store does not work", error.to_string()))?;
         let loopback = is_loopback(&[listener.local_addr()?]);
-        let node = Node {
-            parts: Mutex::default(),
+        let mut node = Node {
+            parts: Parts::default(),
             drain: Drain::new(config.drain),
             failed: CancellationToken::new(),
             store: Arc::new(store),
@@ -85,26 +84,26 @@ impl Node {
         };
         let mut metrics: Vec<Arc<dyn Source>> = vec![Arc::new(Process::new(broker.now().0, engine))];
         metrics.extend(node.store.metrics());
-        let (agent, agent_probe) = node.start_dispatch(config, &broker, spans.clone(), &mut metrics).await?;
-        node.start_callbacks(config, &broker, &mut metrics).await?;
+        let (agent, agent_probe) = node.start_dispatch(config, &broker, spans.clone(), &mut metrics)?;
+        node.start_callbacks(config, &broker, &mut metrics)?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
-        node.start_serving(async move { sweeper.run_sweeper(shutdown).await }).await;
+        node.start_serving(async move { sweeper.run_sweeper(shutdown).await });
         let gateway_config =
             GatewayConfig { metrics, agent_probe, spans, ..gateway_config(config, loopback, agent) };
         let gateway = Gateway::new(broker, gateway_config);
         if let Some(file) = &config.file {
             let (reload, shutdown) =
                 (Reload::prepare(file.clone(), gateway.keys(), loopback)?, node.drain.closing());
-            node.start_serving(async move { reload.run(shutdown).await }).await;
+            node.start_serving(async move { reload.run(shutdown).await });
         }
         let drain = node.drain.clone();
-        node.start_serving(async move { gateway.serve(listener, drain).await }).await;
+        node.start_serving(async move { gateway.serve(listener, drain).await });
         Ok(node)
     }
 
     /// Starts calling the agent if there is one; answers how to ask for its state.
-    async fn start_dispatch(
-        &self,
+    fn start_dispatch(
+        &mut self,
         config: &Config,
         broker: &Broker,
         spans: Option<Arc<dyn Spans>>,
@@ -120,13 +119,13 @@ impl Node {
         let asked = (dispatcher.status(), dispatcher.probe());
         metrics.push(dispatcher.metrics());
         let shutdown = self.drain.begun();
-        self.start_working(async move { dispatcher.run(shutdown).await }).await;
+        self.start_working(async move { dispatcher.run(shutdown).await });
         Ok(asked)
     }
 
     /// Starts sending callbacks, if they may be sent: also those of a former process.
-    async fn start_callbacks(
-        &self,
+    fn start_callbacks(
+        &mut self,
         config: &Config,
         broker: &Broker,
         metrics: &mut Vec<Arc<dyn Source>>,
@@ -146,20 +145,20 @@ impl Node {
         })?;
         metrics.push(worker.metrics());
         let shutdown = self.drain.begun();
-        self.start_working(async move { worker.run(shutdown).await }).await;
+        self.start_working(async move { worker.run(shutdown).await });
         Ok(())
     }
 
     /// Owns a part that ends when the drain begins; one that ends earlier stops the node.
-    async fn start_working(&self, part: impl Future<Output = ()> + Send + 'static) {
+    fn start_working(&mut self, part: impl Future<Output = ()> + Send + 'static) {
         let part = self.watched(part);
-        self.parts.lock().await.working.spawn(part);
+        self.parts.working.spawn(part);
     }
 
     /// Owns a part that ends when the drain closes; one that ends earlier stops the node.
-    async fn start_serving(&self, part: impl Future<Output = ()> + Send + 'static) {
+    fn start_serving(&mut self, part: impl Future<Output = ()> + Send + 'static) {
         let part = self.watched(part);
-        self.parts.lock().await.serving.spawn(part);
+        self.parts.serving.spawn(part);
     }
 
     fn watched<F: Future<Output = ()> + Send + 'static>(
@@ -180,11 +179,11 @@ impl Node {
 
     /// Stops accepting and claiming, finishes or hands back, tells readers,
     /// flushes; each step bounded.
-    pub(crate) async fn stop(&self) -> Result<(), Failure> {
+    pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         let unexpected = self.failed.is_cancelled();
         self.drain.begin();
         let limit = Instant::now() + self.drain_time + STOP_MARGIN;
-        let mut parts = self.parts.lock().await;
+        let parts = &mut self.parts;
         let linger = async {
             if !unexpected {
                 tokio::time::sleep(self.linger).await;

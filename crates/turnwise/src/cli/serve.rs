@@ -87,7 +87,7 @@ async fn serve(context: &Context, arguments: &ServeArgs, mut config: Config) -> 
         false => None,
     };
     let mut signals = StopSignals::catch()?;
-    let node = Node::start(&config, listener, exporter.as_ref().map(Exporter::spans)).await?;
+    let mut node = Node::start(&config, listener, exporter.as_ref().map(Exporter::spans)).await?;
     announce(context, &config, address, arguments.mock_agent);
     tokio::select! {
         () = signals.next() => {}
