@@ -14,19 +14,70 @@ thread_local! {
         RefCell::new(tempfile::NamedTempFile::new().expect("a file of our own"));
 }
 
+/// What no row and no error may show when it is a secret.
+const MARKER: &str = "vq4Marker7Zx";
+/// How a line of a file may hold it: as it should be, of the wrong kind, not ended, not quoted, as part of a URL.
+const FORMS: [fn(&str) -> String; 5] = [
+    |key| format!("{key} = \"{MARKER}\"\n"),
+    |key| format!("{key} = [\"{MARKER}\"]\n"),
+    |key| format!("{key} = \"{MARKER}\n"),
+    |key| format!("{key} = {MARKER}\n"),
+    |key| format!("{key} = \"http://user:{MARKER}@host:1/ {MARKER}\"\n"),
+];
+
 /// A file is taken, or refused with a sentence and a hint; secrets in it are never quoted.
 pub(crate) fn config(input: &[u8]) {
+    if input.windows(MARKER.len()).any(|part| part == MARKER.as_bytes()) {
+        return;
+    }
+    let which = input.iter().fold(input.len(), |sum, byte| sum + usize::from(*byte));
+    take(input);
+    take(&[planted(which).as_bytes(), input].concat());
+}
+
+/// A line that sets one of the secrets to the marker, in one of the forms.
+fn planted(which: usize) -> String {
+    let secrets: Vec<_> = read::reference().into_iter().filter(|setting| setting.secret).collect();
+    let secret = secrets.get(which % secrets.len()).expect("there are secrets");
+    let form = FORMS.get(which / secrets.len() % FORMS.len()).expect("there are forms");
+    form(secret.key)
+}
+
+fn take(input: &[u8]) {
     FILE.with_borrow_mut(|file| {
         file.as_file().set_len(0).expect("our own file");
         file.rewind().expect("our own file");
         file.write_all(input).expect("our own file");
-        match read::Config::load(Some(file.path()), &BTreeMap::new(), &[]) {
+        let loaded = read::Config::load(Some(file.path()), &BTreeMap::new(), &[]);
+        match loaded {
             Ok(config) => {
-                for row in read::rows(&config).iter().filter(|row| row.key.ends_with("api_key")) {
-                    assert!(row.value.is_empty() || row.value == "********", "a secret is shown");
+                let secret: Vec<_> = read::reference().into_iter().filter(|setting| setting.secret).collect();
+                for row in read::rows(&config) {
+                    assert!(!row.value.contains(MARKER), "the marker is shown: {row:?}");
+                    let is_secret = secret.iter().any(|setting| setting.key == row.key);
+                    let is_hidden = row.value.is_empty() || row.value == "********";
+                    assert!(!is_secret || is_hidden, "a secret is shown: {row:?}");
                 }
             }
-            Err(error) => assert!(!error.detail.is_empty() && !error.hint.is_empty(), "{error:?}"),
+            Err(error) => {
+                assert!(!error.detail.is_empty() && !error.hint.is_empty(), "{error:?}");
+                let shown = format!("{} {}", error.detail, error.hint);
+                assert!(!shown.contains(MARKER), "the marker is shown: {shown}");
+            }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown_in_any_form() {
+        let secrets = read::reference().iter().filter(|setting| setting.secret).count();
+        assert!(secrets > 3);
+        for which in 0..secrets * FORMS.len() {
+            take(planted(which).as_bytes());
+        }
+    }
 }
