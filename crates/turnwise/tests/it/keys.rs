@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStderr;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use turnwise_mock::Conn;
 
@@ -136,13 +137,26 @@ async fn a_broken_file_leaves_the_keys_as_they_were_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_hangup_exchanges_the_keys_at_once() {
+async fn a_hangup_takes_the_keys_as_they_are_however_the_file_changes() {
     let folder = tempfile::tempdir().unwrap();
     let key = new_key(folder.path(), &["--scope", "conversations:read", "--scope", "metrics"]).await;
     write(folder.path(), &[&key]);
     let (server, _log) = start(folder.path()).await;
     let next = new_key(folder.path(), &[]).await;
-    write(folder.path(), &[&next]);
+    // No two looks see the same: only who is told takes it.
+    let (toml, file) = (next["toml"].as_str().unwrap().to_owned(), folder.path().join("turnwise.toml"));
+    let (written, is_written) = tokio::sync::oneshot::channel();
+    let mut writer = JoinSet::new();
+    writer.spawn(async move {
+        let (part, mut written) = (file.with_extension("part"), Some(written));
+        for number in 0.. {
+            std::fs::write(&part, format!("# {number}\n{toml}\n")).unwrap();
+            std::fs::rename(&part, &file).unwrap();
+            written.take().map(|written| written.send(()));
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    timeout(PATIENCE, is_written).await.expect("the file is written").unwrap();
     let id = i32::try_from(server.process.id().unwrap()).unwrap();
     let process = rustix::process::Pid::from_raw(id).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();

@@ -1,6 +1,6 @@
 //! Spans of a turn as a collector gets them over HTTP, with an agent that notes where it is in the trace.
 
-use crate::support::{PATIENCE, Running, serve};
+use crate::support::{PATIENCE, Running, serve, turnwise};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -10,7 +10,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::convert::Infallible;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use turnwise_mock::Conn;
@@ -184,12 +186,24 @@ async fn the_spans_of_a_turn_are_lost_without_harm_when_the_collector_is_away() 
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     // Held, and never accepted from: a collector that hangs.
     let endpoint = format!("http://{}", nobody.local_addr().unwrap());
-    let server =
-        serve(folder.path(), 0, Some(&world.url), &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())])
-            .await;
+    let mut command = turnwise(folder.path());
+    command
+        .args(["serve", "--json", "--data-dir", "data", "--port", "0"])
+        .envs([("WORKER_BASE_URL", &world.url), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)])
+        .stderr(Stdio::piped());
+    let mut server = Running::start(&mut command).await;
+    let mut stderr = server.process.stderr.take().unwrap();
     for user in ["1", "2", "3"] {
         send(&server, user, None).await;
     }
+    assert_eq!(world.traceparents().len(), 3, "the agent is told where it is all the same");
     assert_eq!(server.terminate().await, Some(0));
-    assert_eq!(world.spans().len(), 0);
+    let (mut asked, _) = tokio::time::timeout(PATIENCE, nobody.accept()).await.unwrap().unwrap();
+    let mut request = String::new();
+    tokio::time::timeout(PATIENCE, asked.read_to_string(&mut request)).await.unwrap().unwrap();
+    assert!(request.starts_with("POST /v1/traces "), "{request}");
+    let mut log = String::new();
+    stderr.read_to_string(&mut log).await.unwrap();
+    let told = ["the last spans could not be sent in time", "spans were lost"];
+    assert!(told.iter().any(|words| log.contains(words)), "{log}");
 }
