@@ -76,7 +76,11 @@ pub(crate) struct Caller {
 impl Caller {
     /// Whether objects of this organisation exist for the caller.
     pub(crate) fn sees(&self, org: &str) -> bool {
-        self.scope().contains(org)
+        let orgs = &self.holder.key.orgs;
+        match &self.ticket {
+            Some((_, own)) => **own == *org,
+            None => orgs.is_empty() || orgs.iter().any(|own| own == org),
+        }
     }
 
     /// The same for the broker.
@@ -86,6 +90,16 @@ impl Caller {
             Some((_, org)) => OrgScope::These(vec![org.as_ref().to_owned()]),
             None if orgs.is_empty() => OrgScope::All,
             None => OrgScope::These(orgs.clone()),
+        }
+    }
+
+    /// The same, narrowed to an organisation if one is named. As everywhere, what belongs to others looks like what
+    /// does not exist.
+    pub(crate) fn scope_in(&self, org: Option<&str>) -> OrgScope {
+        match org {
+            None => self.scope(),
+            Some(org) if self.sees(org) => OrgScope::These(vec![org.to_owned()]),
+            Some(_) => OrgScope::These(Vec::new()),
         }
     }
 

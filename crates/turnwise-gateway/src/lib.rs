@@ -17,6 +17,7 @@ mod error;
 pub mod fuzzing;
 mod guard;
 mod held;
+mod hex;
 mod limits;
 mod note;
 mod openapi;

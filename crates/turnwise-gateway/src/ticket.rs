@@ -4,6 +4,7 @@
 
 use crate::auth::{Caller, Holder};
 use crate::error::Failure;
+use crate::hex;
 use crate::limits::{
     TICKET_FIRST_USE_MAX, TICKET_LAST_WORDS, TICKET_LIFETIME, TICKET_SWEEP_EVERY, TICKETS_MAX,
     TICKETS_PER_KEY_MAX,
@@ -117,15 +118,11 @@ impl Tickets {
     }
 
     fn text(&self, number: u64) -> String {
-        use std::fmt::Write;
         let mut hash = Sha256::new();
         hash.update(self.secret);
         hash.update(number.to_be_bytes());
         let bytes: [u8; 32] = hash.finalize().into();
-        bytes.iter().fold(PREFIX.to_owned(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        PREFIX.to_owned() + &hex::write(bytes)
     }
 }
 

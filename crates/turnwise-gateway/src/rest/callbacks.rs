@@ -2,11 +2,12 @@
 
 use super::query::{self, Parameters};
 use super::rules::{self, Errors};
-use super::{json, message};
+use super::{json, message, strict};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
 use crate::error::Failure;
+use crate::hex;
 use crate::limits::{CALLBACKS_NAMED_MAX, CALLBACKS_PAGE_MAX, CALLBACKS_PAGE_USUAL};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -14,14 +15,12 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use http::{StatusCode, Uri};
-use serde_json::error::Category;
-use std::fmt::Write;
 use std::sync::Arc;
 use turnwise_api::{
     CallbackAnswer, CallbackList, CallbackPhase, Code, RedriveAnswer, RedriveRequest, TurnCallback,
 };
 use turnwise_broker::{
-    CallbackPlace, CallbackRedrive, CallbackStage, CallbackState, CallbackView, DropCallback, OrgScope,
+    CallbackPlace, CallbackRedrive, CallbackStage, CallbackState, CallbackView, DropCallback,
 };
 use turnwise_core::MessageId;
 
@@ -59,7 +58,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
                 .ok_or_else(|| Failure::new(Code::BadRequest, "`after` is not a cursor of this list"))?,
         ),
     };
-    let page = app.broker.callbacks(&scope(&caller, org), stage, after, limit).await?;
+    let page = app.broker.callbacks(&caller.scope_in(org), stage, after, limit).await?;
     json(&CallbackList {
         items: page.items.iter().map(answer).collect(),
         next: page.next.as_ref().map(cursor),
@@ -87,7 +86,7 @@ pub(crate) async fn redrive(
     body::require_json(&head.headers)?;
     let request: RedriveRequest = {
         let body = body::read(&app, body).await?;
-        strict(&body.bytes)?
+        strict(&body.bytes, "must be one JSON object with ids or all, org_id and dry_run, and nothing else")?
     };
     let mut errors = Errors::default();
     if let Some(detail) = request.org_id.as_deref().and_then(rules::id) {
@@ -111,7 +110,7 @@ pub(crate) async fn redrive(
     if !errors.0.is_empty() {
         return Err(Failure::invalid(Code::InvalidContent, errors.0));
     }
-    let scope = scope(&caller, request.org_id.as_deref());
+    let scope = caller.scope_in(request.org_id.as_deref());
     let redriven = app.broker.redrive_callbacks(&scope, which, request.dry_run).await?;
     json(&RedriveAnswer { redriven, dry_run: request.dry_run })
 }
@@ -137,44 +136,13 @@ pub(crate) async fn discard(
     }
 }
 
-/// A body with these fields and no others.
-fn strict(body: &[u8]) -> Result<RedriveRequest, Failure> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
-        Category::Data => {
-            let mut errors = Errors::default();
-            errors.add("", "must be one JSON object with ids or all, org_id and dry_run, and nothing else");
-            Failure::invalid(Code::InvalidContent, errors.0)
-        }
-        Category::Eof | Category::Syntax | Category::Io => {
-            Failure::new(Code::NotJson, "The body is not JSON")
-        }
-    })
-}
-
-/// What the caller sees, of one organisation if it is named.
-fn scope(caller: &Caller, org: Option<&str>) -> OrgScope {
-    match org {
-        None => caller.scope(),
-        Some(org) if caller.sees(org) => OrgScope::These(vec![org.to_owned()]),
-        Some(_) => OrgScope::These(Vec::new()),
-    }
-}
-
 fn cursor(place: &CallbackPlace) -> String {
-    let mut text = format!("{}.", place.id);
-    for byte in place.org.bytes() {
-        // Writing to a text does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{}.{}", place.id, hex::write(place.org.bytes()))
 }
 
 fn place(text: &str) -> Option<CallbackPlace> {
-    let (id, hex) = text.split_once('.')?;
-    let digits = hex.as_bytes().chunks(2);
-    let bytes = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    let bytes = bytes.collect::<Option<Vec<u8>>>()?;
-    let org = String::from_utf8(bytes).ok()?;
+    let (id, org) = text.split_once('.')?;
+    let org = String::from_utf8(hex::read(org)?).ok()?;
     rules::id(&org).is_none().then_some(())?;
     Some(CallbackPlace { org, id: id.parse().ok()? })
 }

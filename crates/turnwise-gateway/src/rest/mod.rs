@@ -16,7 +16,9 @@ use axum::body::Body;
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use serde::Serialize;
+use rules::Errors;
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use std::time::Duration;
 use turnwise_api::Code;
 
@@ -50,4 +52,18 @@ pub(crate) fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
         Failure::new(Code::Internal, "The answer could not be written")
     })?;
     Ok(body)
+}
+
+/// A body of just this form; `must` says what that is.
+pub(crate) fn strict<'b, T: Deserialize<'b>>(body: &'b [u8], must: &'static str) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        Category::Data => {
+            let mut errors = Errors::default();
+            errors.add("", must);
+            Failure::invalid(Code::InvalidContent, errors.0)
+        }
+        Category::Eof | Category::Syntax | Category::Io => {
+            Failure::new(Code::NotJson, "The body is not JSON")
+        }
+    })
 }

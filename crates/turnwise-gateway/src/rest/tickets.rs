@@ -1,20 +1,20 @@
 //! `POST /api/v1/tickets`: leave to read one stream, for a browser.
 
-use super::json;
+use super::{json, strict};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
 use crate::error::Failure;
 use crate::limits::{TICKET_FIRST_USE_MAX, TICKET_LIFETIME};
-use crate::rest::rules::Errors;
 use crate::ticket::StreamOf;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::error::Category;
 use std::sync::Arc;
-use turnwise_api::{Code, TicketAnswer, TicketRequest};
+use turnwise_api::{TicketAnswer, TicketRequest};
 use turnwise_core::MessageId;
+
+const FORM: &str = "must be {\"stream\": {\"user_id\": \"…\", \"message_id\": \"…\"}} and nothing else";
 
 pub(crate) async fn issue(
     State(app): State<Arc<App>>,
@@ -24,7 +24,7 @@ pub(crate) async fn issue(
     let (head, body) = request.into_parts();
     body::require_json(&head.headers)?;
     let body = body::read(&app, body).await?;
-    let TicketRequest { stream } = serde_json::from_slice(&body.bytes).map_err(|error| unreadable(&error))?;
+    let TicketRequest { stream } = strict(&body.bytes, FORM)?;
     let id: MessageId = stream.message_id.parse().map_err(|()| Failure::not_found())?;
     let view = app.broker.turn(&caller.scope(), id).await?;
     let view = view.filter(|view| view.user == stream.user_id).ok_or_else(Failure::not_found)?;
@@ -38,20 +38,4 @@ pub(crate) async fn issue(
     })?;
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
-}
-
-fn unreadable(error: &serde_json::Error) -> Failure {
-    match error.classify() {
-        Category::Data => {
-            let mut errors = Errors::default();
-            errors.add(
-                "",
-                "must be {\"stream\": {\"user_id\": \"…\", \"message_id\": \"…\"}} and nothing else",
-            );
-            Failure::invalid(Code::InvalidContent, errors.0)
-        }
-        Category::Eof | Category::Syntax | Category::Io => {
-            Failure::new(Code::NotJson, "The body is not JSON")
-        }
-    }
 }

@@ -13,8 +13,7 @@ use axum::extract::State;
 use axum::response::Response;
 use futures_core::Stream;
 use futures_util::StreamExt;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, StatusCode, Uri};
 use std::sync::Arc;
 use turnwise_api::Code;
 use turnwise_broker::{BrokerError, Follow, Followed, StreamPosition, TurnEvent};
@@ -60,12 +59,8 @@ pub(crate) async fn follow(
             }
         });
     }
-    let mut response = Response::new(Body::new(live));
+    let mut response = super::response(Body::new(live));
     response.extensions_mut().insert(About(id));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     Ok(response)
 }
 

@@ -14,14 +14,13 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::unfold;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Uri};
+use http::Uri;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use turnwise_api::{Code, Rfc3339, TailStep};
-use turnwise_broker::{News, Onlooker, OrgScope, Seen};
+use turnwise_broker::{News, Onlooker, Seen};
 
 pub(crate) async fn follow(
     State(app): State<Arc<App>>,
@@ -41,12 +40,7 @@ pub(crate) async fn follow(
     if !errors.0.is_empty() {
         return Err(Failure::invalid(Code::InvalidContent, errors.0));
     }
-    let orgs = match org {
-        // As everywhere: what belongs to others looks like what does not exist.
-        Some(org) if caller.sees(&org) => OrgScope::These(vec![org]),
-        Some(_) => OrgScope::These(Vec::new()),
-        None => caller.scope(),
-    };
+    let orgs = caller.scope_in(org.as_deref());
     let full = |_| Failure::new(Code::Overloaded, "Too many look on at once");
     let place = Arc::clone(&app.onlookers).try_acquire_owned().map_err(full)?;
     let mut first = BytesMut::new();
@@ -59,12 +53,7 @@ pub(crate) async fn follow(
         ended: false,
         _place: place,
     };
-    let mut response = Response::new(Body::from_stream(unfold(look, Look::next)));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(super::response(Body::from_stream(unfold(look, Look::next))))
 }
 
 struct Look {
