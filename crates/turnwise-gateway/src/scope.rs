@@ -55,8 +55,6 @@ pub enum Access {
     Callbacks,
     /// The measurements.
     Metrics,
-    /// What only the operator does.
-    Admin,
 }
 
 impl Access {
@@ -69,7 +67,6 @@ impl Access {
             Access::Write => Some(Scope::Conversations),
             Access::Callbacks => Some(Scope::Callbacks),
             Access::Metrics => Some(Scope::Metrics),
-            Access::Admin => Some(Scope::Admin),
         }
     }
 
@@ -92,15 +89,8 @@ mod tests {
 
     #[test]
     fn a_scope_opens_what_it_names_and_no_more() {
-        let all = [
-            Access::Open,
-            Access::Read,
-            Access::Stream,
-            Access::Write,
-            Access::Callbacks,
-            Access::Metrics,
-            Access::Admin,
-        ];
+        let all =
+            [Access::Open, Access::Read, Access::Stream, Access::Write, Access::Callbacks, Access::Metrics];
         let check = |scopes: &[Scope], expected: &[Access]| {
             let got: Vec<Access> = all.into_iter().filter(|access| access.is_granted_by(scopes)).collect();
             assert_eq!(got, expected, "{scopes:?}");
