@@ -1,8 +1,9 @@
 //! How many connections there are, in all and of each address, and who gets in.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The connections of one listener.
@@ -55,23 +56,18 @@ impl Crowd {
 
     /// Counts one more of this address, if it may have one.
     fn count(&self, address: IpAddr) -> bool {
-        let mut addresses = self.addresses();
+        let mut addresses = self.addresses.lock();
         let count = addresses.entry(address).or_default();
         let fits = *count < self.per_address_max;
         *count += usize::from(fits);
         fits
-    }
-
-    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Each change of the table is one step, so it is whole after a panic, too.
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         let Some(address) = self.address else { return };
-        let mut addresses = self.crowd.addresses();
+        let mut addresses = self.crowd.addresses.lock();
         if let Some(count) = addresses.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -116,7 +112,7 @@ mod tests {
         let again = enter(&crowd, "192.0.2.1");
         assert!(again.is_some(), "one of its own has left");
         drop((second, other, again));
-        assert!(crowd.addresses().is_empty(), "nothing is remembered of who has left");
+        assert!(crowd.addresses.lock().is_empty(), "nothing is remembered of who has left");
     }
 
     #[test]
