@@ -2,6 +2,7 @@
 //! of status, never by what a path or a header said.
 
 use crate::limits::ROUTES_COUNTED_MAX;
+use crate::methods::{METHODS, known};
 use http::{Method, StatusCode};
 use std::fmt;
 use std::sync::OnceLock;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use turnwise_api::Code;
 use turnwise_metrics::{Counter, Gauge, Histogram, Page, Source, TIMES};
 
-/// Methods with a count of their own.
-const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+/// The methods without a name count as one.
+const OTHER_METHOD: &str = "other";
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The template of requests that reached no route.
 const NO_ROUTE: &str = "none";
@@ -26,7 +27,7 @@ pub(crate) struct HttpCounts {
 
 struct Route {
     template: Box<str>,
-    answers: [[Counter; CLASSES.len()]; METHODS.len()],
+    answers: [[Counter; CLASSES.len()]; METHODS.len() + 1],
     times: Histogram,
 }
 
@@ -51,7 +52,7 @@ impl HttpCounts {
         took: Duration,
     ) {
         let Some(route) = self.route(template.unwrap_or(NO_ROUTE)) else { return };
-        let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let method = known(method).unwrap_or(METHODS.len());
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(count) = route.answers.get(method).and_then(|classes| classes.get(class)) {
             count.one();
@@ -82,7 +83,7 @@ impl Source for HttpCounts {
         let routes = || self.routes.iter().map_while(OnceLock::get);
         let mut answers = Vec::new();
         for route in routes() {
-            for (method, classes) in METHODS.into_iter().zip(&route.answers) {
+            for (method, classes) in METHODS.into_iter().chain([OTHER_METHOD]).zip(&route.answers) {
                 for (class, count) in CLASSES.into_iter().zip(classes).filter(|(_, count)| count.get() > 0) {
                     let labels = vec![("route", &*route.template), ("method", method), ("status", class)];
                     answers.push((labels, count.get()));
@@ -104,6 +105,19 @@ impl Source for HttpCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn methods_count_by_name_and_the_rest_together() {
+        let counts = HttpCounts::default();
+        let invented = Method::from_bytes(b"BREW").expect("a method");
+        let trace = Method::TRACE;
+        for method in [&Method::GET, &Method::HEAD, &invented, &trace] {
+            counts.answered(Some("/x"), method, StatusCode::OK, Duration::ZERO);
+        }
+        let by_method: Vec<u64> =
+            counts.route("/x").into_iter().flat_map(|route| &route.answers).map(|of| of[1].get()).collect();
+        assert_eq!(by_method, [1, 1, 0, 0, 0, 0, 0, 2]);
+    }
 
     #[test]
     fn templates_beyond_the_limit_are_not_counted_and_harm_nobody() {

@@ -19,6 +19,7 @@ mod guard;
 mod held;
 mod hex;
 mod limits;
+mod methods;
 mod note;
 mod openapi;
 mod prefer;

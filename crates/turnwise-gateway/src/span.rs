@@ -1,6 +1,7 @@
 //! A request as a span: where it is in its trace, and what is told of it at its end.
 
 use crate::error::Told;
+use crate::methods::{METHODS, known};
 use crate::trace;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use turnwise_metrics::{Place, Span, SpanKind, SpanValue, Spans};
 
 /// Routes whose requests are told of: those of people, not those of probes and scrapers.
 const TRACED: &str = "/api/";
+/// OpenTelemetry's word for a method without a name.
+const OTHER_METHOD: &str = "_OTHER";
 
 /// A request whose span has begun.
 pub(crate) struct Begun {
@@ -41,7 +44,7 @@ impl Begun {
         if !route.starts_with(TRACED) {
             return;
         }
-        let method = known(method);
+        let method = known(method).and_then(|at| METHODS.get(at)).copied().unwrap_or(OTHER_METHOD);
         let word = |text: &str| SpanValue::Word(text.to_owned().into());
         let mut attributes = vec![
             ("http.request.method", SpanValue::Word(method.into())),
@@ -60,19 +63,5 @@ impl Begun {
             failed: status.is_server_error(),
             attributes,
         });
-    }
-}
-
-/// The word for a method; clients may invent others.
-fn known(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::PATCH => "PATCH",
-        _ => "_OTHER",
     }
 }
