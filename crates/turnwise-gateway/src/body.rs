@@ -46,12 +46,12 @@ pub(crate) async fn read(app: &App, body: Body) -> Result<Read<'_>, Failure> {
     let bytes_max = app.config.body_bytes_max;
     let announced = http_body::Body::size_hint(&body).exact();
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
-        return Err(too_large(bytes_max));
+        return Err(too_large(bytes_max).last());
     }
     let bytes_expected = announced.and_then(|bytes| usize::try_from(bytes).ok());
     match timeout(app.config.body_time_max, gather(app, body, bytes_expected)).await {
-        Ok(read) => read,
-        Err(_) => Err(too_slow()),
+        Ok(read) => read.map_err(Failure::last),
+        Err(_) => Err(too_slow().last()),
     }
 }
 

@@ -15,11 +15,25 @@ const TURNS_FULL_RETRY_SECONDS: u32 = 5;
 
 /// A request that ends in a problem.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<Problem>);
+pub(crate) struct Failure {
+    problem: Box<Problem>,
+    /// What else comes is the rest of something nobody waits for.
+    is_last: bool,
+}
 
 impl Failure {
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Failure {
-        Failure(Box::new(Problem::new(code, detail)))
+        Failure::of(Problem::new(code, detail))
+    }
+
+    fn of(problem: Problem) -> Failure {
+        Failure { problem: Box::new(problem), is_last: false }
+    }
+
+    /// It ends the connection: the request was not read to its end.
+    pub(crate) fn last(mut self) -> Failure {
+        self.is_last = true;
+        self
     }
 
     /// The content breaks these rules; there is at least one.
@@ -27,7 +41,7 @@ impl Failure {
         let detail = errors.iter().map(|e| format!("{}: {}", e.pointer, e.detail)).collect::<Vec<_>>();
         let mut problem = Problem::new(code, detail.join("; "));
         problem.errors = errors;
-        Failure(Box::new(problem))
+        Failure::of(problem)
     }
 
     /// The content breaks one rule, here.
@@ -48,34 +62,34 @@ impl Failure {
         if (400..600).contains(&error.status) {
             problem.status = error.status;
         }
-        Failure(Box::new(problem)).about(id)
+        Failure::of(problem).about(id)
     }
 
     /// When the same request may succeed.
     pub(crate) fn retry_after(mut self, seconds: u32) -> Failure {
-        self.0.retry_after = Some(seconds);
+        self.problem.retry_after = Some(seconds);
         self
     }
 
     /// Names the turn it is about.
     pub(crate) fn about(mut self, id: MessageId) -> Failure {
-        self.0.message_id = Some(id.to_string());
+        self.problem.message_id = Some(id.to_string());
         self
     }
 
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
-        self.0.code
+        self.problem.code
     }
 
     /// Its status and how many errors it names.
     pub(crate) fn facts(&self) -> (u16, usize) {
-        (self.0.status, self.0.errors.len())
+        (self.problem.status, self.problem.errors.len())
     }
 
     #[cfg(test)]
     pub(crate) fn errors(&self) -> &[FieldError] {
-        &self.0.errors
+        &self.problem.errors
     }
 }
 
@@ -84,19 +98,18 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if self.0.code == Code::MissingKey {
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if self.problem.code == Code::MissingKey {
             let schemes = HeaderValue::from_static("ApiKey header=\"X-API-Key\", Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, schemes);
         }
-        if matches!(self.0.code, Code::BadRequest | Code::RequestTimeout | Code::BodyTooLarge) {
-            // What else comes is the rest of something nobody waits for.
+        if self.is_last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(seconds) = self.0.retry_after {
+        if let Some(seconds) = self.problem.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(Pending(self.0));
+        response.extensions_mut().insert(Pending(self.problem));
         response
     }
 }

@@ -66,14 +66,15 @@ impl Refusal {
     /// What the client is told.
     pub(crate) fn failure(self) -> Failure {
         let (code, detail) = self.facts();
-        match self {
+        let failure = match self {
             Refusal::LongLine => {
                 Failure::new(code, format!("{detail}: at most {REQUEST_LINE_BYTES_MAX} bytes"))
             }
             Refusal::LongHead => Failure::new(code, format!("{detail}: at most {HEAD_BYTES_MAX} bytes")),
             Refusal::ManyFields => Failure::new(code, format!("{detail}: at most {FIELD_LINES_MAX}")),
             _ => Failure::new(code, detail),
-        }
+        };
+        failure.last()
     }
 }
 

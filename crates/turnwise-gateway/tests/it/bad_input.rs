@@ -1,7 +1,9 @@
 //! Every way to be refused before anything is stored.
 
 use crate::client::{Call, call, get, post};
-use crate::node::{body, node};
+use crate::node::{Node, body, node};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 async fn check(call: Call, status: u16, code: &str, mentions: &str) {
     let node = node(|config| config.body_bytes_max = 1024).await;
@@ -49,6 +51,31 @@ async fn bodies_that_are_too_large() {
     chunks.extend_from_slice(b"0\r\n\r\n");
     let chunked = post("").header("Content-Length", "").header("Transfer-Encoding", "chunked");
     check(chunked.wire_body(chunks), 413, "body_too_large", "1024").await;
+}
+
+/// What comes back for a POST with these headers and this body, and a second request behind it.
+async fn two_on_one_connection(node: &Node, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let first = format!("POST /api/v1/message HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n{body}");
+    let second = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all((first + second).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    answers
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_a_body_that_broke_off_and_not_with_one_that_is_wrong() {
+    let node = node(|_| {}).await;
+    let (whole, key) = (body("x"), "k".repeat(300));
+    let headers = format!("Content-Length: {}\r\nIdempotency-Key: {key}\r\n", whole.len());
+    let answers = two_on_one_connection(&node, &headers, &whole).await;
+    let (first, second) = answers.split_once("HTTP/1.1 200 ").unwrap_or_else(|| panic!("{answers}"));
+    assert!(first.starts_with("HTTP/1.1 400 ") && first.contains("bad_request"), "{first}");
+    assert!(!first.contains("connection: close") && second.contains("connection: close"), "{answers}");
+    let answers = two_on_one_connection(&node, "Transfer-Encoding: chunked\r\n", "zz\r\n").await;
+    assert!(answers.starts_with("HTTP/1.1 400 ") && answers.contains("bad_request"), "{answers}");
+    assert!(answers.contains("connection: close") && !answers.contains("HTTP/1.1 200 "), "{answers}");
 }
 
 #[tokio::test]
