@@ -61,7 +61,7 @@ async fn calls_for_which_no_descriptor_is_left_are_made_later() {
     }
     for (id, user) in turns {
         let events = read(server.url(), &user, &id, None).await;
-        assert_eq!(events.last().map(|event| event.event.as_str()), Some("complete"), "{user}: {events:?}");
+        assert_eq!(events.last().map(|event| event.event.as_str()), Some("done"), "{user}: {events:?}");
     }
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
     assert!(log.contains("no call to the agent can be opened"), "so many calls were too many: {log}");
