@@ -1,6 +1,7 @@
 //! Settings of the broker. Parsing and defaults shown to users live in the binary.
 
 use crate::callback::CallbackRules;
+use crate::duty::Housekeeping;
 use crate::limits;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct BrokerConfig {
     pub retry_after_total_max: Duration,
     /// How often the store is asked when no wake-up comes.
     pub poll_interval: Duration,
+    /// Who keeps the store in order.
+    pub housekeeping: Housekeeping,
     /// Whether and where answers may be posted.
     pub callbacks: CallbackRules,
     /// Callbacks that wait or are dead, kept at most: the oldest dead ones go first, and while waiting ones alone
@@ -53,6 +56,7 @@ impl Default for BrokerConfig {
             orgs_asked_max: limits::ORGS_ASKED_MAX,
             retry_after_total_max: Duration::from_secs(600),
             poll_interval: Duration::from_secs(1),
+            housekeeping: Housekeeping::default(),
             callbacks: CallbackRules::default(),
             callbacks_kept_max: 200_000,
             callback_lease: Duration::from_secs(15),

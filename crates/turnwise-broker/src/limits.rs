@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// How long another node waits for one that keeps house and is gone.
+pub(crate) const DUTY_LEASE: Duration = Duration::from_secs(15);
 /// Known orgs read at start per page.
 pub(crate) const ORGS_PAGE: u32 = 1_000;
 /// Orgs one store knows unless configured; they are never forgotten.

@@ -4,6 +4,7 @@
 use crate::broker::{Broker, reply_topic_of, turns_queue};
 use crate::callback::{self, callbacks_queue};
 use crate::counters::Lane;
+use crate::duty::Duty;
 use crate::limits::{
     CALLBACKS_PAGE, DEAD_PAGE, LANES_LOOKED_AT, QUEUES_PAGE, RETENTION_INTERVAL, SWEEP_LIMIT,
     SWEEPS_IN_A_ROW_MAX, TOPICS_PAGE,
@@ -57,11 +58,12 @@ impl Broker {
         let mut retention_at = None;
         let mut recount = Recount::default();
         let mut expiries = Expiries::default();
+        let mut duty = Duty::default();
         loop {
-            let round = self.sweep_round(&mut retention_at, &mut recount, &mut expiries);
+            let round = self.sweep_round(&mut duty, &mut retention_at, &mut recount, &mut expiries);
             let answer = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return duty.leave(self).await,
                 answer = round => answer,
             };
             self.0.counters.store_ok.store(answer.is_ok(), Ordering::Relaxed);
@@ -71,7 +73,7 @@ impl Broker {
             }
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return duty.leave(self).await,
                 () = sleep(self.0.config.poll_interval) => {}
             }
         }
@@ -79,11 +81,13 @@ impl Broker {
 
     async fn sweep_round(
         &self,
+        duty: &mut Duty,
         retention_at: &mut Option<Timestamp>,
         recount: &mut Recount,
         expiries: &mut Expiries,
     ) -> Result<(), StoreError> {
-        for _round in 0..SWEEPS_IN_A_ROW_MAX {
+        let is_ours = duty.is_ours(self).await?;
+        for _round in 0..if is_ours { SWEEPS_IN_A_ROW_MAX } else { 0 } {
             if self.0.store.sweep(SWEEP_LIMIT).await? == 0 {
                 break;
             }
@@ -100,14 +104,17 @@ impl Broker {
             }
             Some(at) if now < at || now.since(at) >= RETENTION_INTERVAL => {
                 *retention_at = Some(now);
-                self.forget_old_dead_letters(now).await?;
+                if is_ours {
+                    self.forget_old_dead_letters(now).await?;
+                }
                 counted = Some(self.count_ended().await?);
             }
             Some(_) => {}
         }
         let count = self.0.counters.ended_kept.load(Ordering::Relaxed);
         let bytes = counted.map_or(0, |(_, bytes)| bytes);
-        if count > self.0.config.retained_turns_max || bytes > self.0.config.retained_bytes_max {
+        let is_much = count > self.0.config.retained_turns_max || bytes > self.0.config.retained_bytes_max;
+        if is_ours && is_much {
             let counted = match counted {
                 Some(counted) => counted,
                 None => self.count_ended().await?,
@@ -116,7 +123,7 @@ impl Broker {
         }
         let (waiting, dead) = self.0.counts.callbacks_held();
         let over = (waiting + dead).saturating_sub(self.0.config.callbacks_kept_max);
-        if over > 0 && dead > 0 {
+        if is_ours && over > 0 && dead > 0 {
             self.drop_oldest_dead_callbacks(over.min(dead)).await?;
         }
         // Last: would new work be taken? A store without room says no.

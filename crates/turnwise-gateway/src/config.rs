@@ -58,6 +58,8 @@ pub struct GatewayConfig {
     /// Longest time without progress while something waits to be written to a client;
     /// then its connection is closed.
     pub write_stall_max: Duration,
+    /// Whether clients are answered here, not only monitors.
+    pub serves_conversations: bool,
     /// The listener is on loopback: without keys, only loopback names and known origins are served.
     pub loopback: bool,
     /// Origins of web pages that may ask besides the server's own, such as `https://chat.example.org`.
@@ -99,6 +101,7 @@ impl Default for GatewayConfig {
             body_time_max: limits::BODY_TIME_MAX,
             body_idle_max: limits::BODY_IDLE_MAX,
             write_stall_max: limits::WRITE_STALL_MAX,
+            serves_conversations: true,
             loopback: true,
             cors_origins: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,

@@ -76,9 +76,16 @@ where
     Route { info: RouteInfo { method, path, access }, handler: on(filter, handler) }
 }
 
+/// What monitors ask of every node, whatever its roles.
+fn is_for_monitors(info: &RouteInfo) -> bool {
+    info.access == Metrics || matches!(info.path, "/health" | "/livez" | "/readyz")
+}
+
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for Route { info, handler } in table() {
+    let serves_conversations = app.config.serves_conversations;
+    let served = |route: &Route| serves_conversations || is_for_monitors(&route.info);
+    for Route { info, handler } in table().into_iter().filter(served) {
         let handler = match info.access {
             Open => handler,
             access => {
@@ -91,7 +98,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         router = router.route(info.path, handler);
     }
     router
-        .fallback(async || Failure::not_found())
+        .fallback(async move || match serves_conversations {
+            true => Failure::not_found(),
+            false => Failure::new(Code::NotFound, "this node has no role gateway: ask another node"),
+        })
         .method_not_allowed_fallback(async || Failure::new(Code::MethodNotAllowed, "Method Not Allowed"))
         .layer(from_fn(name_route))
         .with_state(app)

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use turnwise_broker::{Broker, BrokerConfig, CallbackRules};
+use turnwise_broker::{Broker, BrokerConfig, CallbackRules, Housekeeping};
 use turnwise_dispatch::{
     CallbackConfig, CallbackWorker, DispatchConfig, Dispatcher, StreamMode, SystemResolver,
 };
@@ -109,7 +109,7 @@ impl Node {
         spans: Option<Arc<dyn Spans>>,
         metrics: &mut Vec<Arc<dyn Source>>,
     ) -> Result<(AgentStatus, AgentProbe), Failure> {
-        let Some(base_url) = &config.agent_base_url else {
+        let Some(base_url) = config.agent_base_url.as_ref().filter(|_| config.roles.dispatch) else {
             return Ok((Arc::new(|| None), Arc::new(|| None)));
         };
         let dispatch_config = DispatchConfig { spans, ..dispatch_config(config, base_url) };
@@ -130,7 +130,7 @@ impl Node {
         broker: &Broker,
         metrics: &mut Vec<Arc<dyn Source>>,
     ) -> Result<(), Failure> {
-        if !config.callbacks.accepted {
+        if !config.callbacks.accepted || !config.roles.dispatch {
             return Ok(());
         }
         if config.callbacks.are_unsigned() {
@@ -270,6 +270,11 @@ fn broker_config(config: &Config) -> BrokerConfig {
         retained_bytes_max: config.retained_bytes_max,
         turns_waiting_max: config.turns_waiting_max,
         retry_after_total_max: config.retry_after_max,
+        housekeeping: match (config.store.is_shared(), config.roles.worker) {
+            (false, _) => Housekeeping::Alone,
+            (true, true) => Housekeeping::OneOfMany,
+            (true, false) => Housekeeping::Others,
+        },
         callbacks: CallbackRules {
             accepted: config.callbacks.accepted,
             allow_private_hosts: config.callbacks.allow_private_hosts.clone(),
@@ -321,6 +326,7 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         connections_per_address_max: config.http.connections_per_address_max,
         streams_max: rlimits::streams_within(config.http.streams_max, connections_max),
         streams_per_key_max: config.http.streams_per_key_max,
+        serves_conversations: config.roles.gateway,
         loopback,
         cors_origins: config.cors_origins.clone(),
         key_rate: config.key_rate,

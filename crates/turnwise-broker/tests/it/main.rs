@@ -6,6 +6,7 @@ mod bench;
 mod callbacks;
 mod disk;
 mod health;
+mod housekeeping;
 mod kept;
 mod left;
 mod redrive;

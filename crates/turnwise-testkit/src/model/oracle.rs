@@ -115,25 +115,8 @@ impl Oracle {
     /// # Errors
     /// What is wrong with the answer.
     pub fn step(&mut self, now: Timestamp, op: &Op, answer: &Answer) -> Verdict {
-        match (op, answer) {
-            (Op::Append(batch), Answer::Appended(answers)) => {
-                return self.events.append(now, batch, answers, &mut self.reached);
-            }
-            (Op::Read(topic, from, limit), Answer::Read(read)) => {
-                return self.events.read(topic, *from, *limit, read, &mut self.reached);
-            }
-            (Op::Trim(topic, before), Answer::Done) => {
-                self.events.trim(topic, before.0);
-                return Ok(());
-            }
-            (Op::Enqueue(batch), Answer::Enqueued(answers)) if batch.is_empty() => {
-                same!(answers.len(), 0, "answers to an empty batch");
-                return Ok(());
-            }
-            (Op::Advance(topic, from, to), Answer::Moved(moved)) => {
-                return self.events.advance(topic, *from, *to, *moved);
-            }
-            _ => {}
+        if let Some(verdict) = self.on_topics(now, op, answer) {
+            return verdict;
         }
         self.notice(now);
         match (op, answer) {
@@ -369,6 +352,30 @@ impl Oracle {
             self.reached.stale += 1;
         }
         at
+    }
+
+    /// What has nothing to do with any queue; `None` for the rest.
+    fn on_topics(&mut self, now: Timestamp, op: &Op, answer: &Answer) -> Option<Verdict> {
+        Some(match (op, answer) {
+            (Op::Append(batch), Answer::Appended(answers)) => {
+                self.events.append(now, batch, answers, &mut self.reached)
+            }
+            (Op::Read(topic, from, limit), Answer::Read(read)) => {
+                self.events.read(topic, *from, *limit, read, &mut self.reached)
+            }
+            (Op::Trim(topic, before), Answer::Done) => {
+                self.events.trim(topic, before.0);
+                Ok(())
+            }
+            (Op::Advance(topic, from, to), Answer::Moved(moved)) => {
+                self.events.advance(topic, *from, *to, *moved)
+            }
+            (Op::Enqueue(batch), Answer::Enqueued(answers)) if batch.is_empty() => match answers.len() {
+                0 => Ok(()),
+                more => Err(Broken(format!("{more} answers to an empty batch"))),
+            },
+            _ => return None,
+        })
     }
 
     fn appended_held(

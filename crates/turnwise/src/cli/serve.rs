@@ -26,6 +26,9 @@ pub(crate) struct ServeArgs {
     /// Folder of the embedded store
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// What this process does, of gateway, dispatch and worker; all of it unless nodes share a store
+    #[arg(long, value_name = "ROLES")]
+    roles: Option<String>,
     /// embedded or memory
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
@@ -56,6 +59,7 @@ impl ServeArgs {
         let mut set = |key, text: Option<String>| flags.extend(text.map(|text| (key, text)));
         set("store.data_dir", self.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned()));
         set("store.url", self.store.clone());
+        set("node.roles", self.roles.clone());
         set("http.host", self.host.clone());
         set("http.port", self.port.map(|port| port.to_string()));
         set("auth.insecure_no_auth", self.insecure_no_auth.then(|| "true".into()));

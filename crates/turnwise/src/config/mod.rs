@@ -6,12 +6,14 @@ mod http;
 pub(crate) mod keys;
 mod layers;
 mod limits;
+mod roles;
 pub(crate) mod settings;
 mod show;
 
 pub(crate) use callbacks::Callbacks;
 pub(crate) use keys::Key;
 pub(crate) use layers::{ConfigError, Source};
+pub(crate) use roles::Roles;
 pub(crate) use show::{env_example, reference, rows, toml_example};
 
 use http::HttpLimits;
@@ -32,6 +34,15 @@ pub(crate) enum StoreKind {
     Embedded,
     /// Lost when the process ends.
     Memory,
+}
+
+impl StoreKind {
+    /// Whether several processes may have it at once.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            StoreKind::Embedded | StoreKind::Memory => false,
+        }
+    }
 }
 
 /// Which agent route is called.
@@ -60,6 +71,7 @@ pub(crate) struct Config {
     pub(crate) key_rate: Option<Rate>,
     pub(crate) conversation_rate: Option<Rate>,
     pub(crate) store: StoreKind,
+    pub(crate) roles: Roles,
     pub(crate) data_dir: PathBuf,
     pub(crate) quick_repair: bool,
     pub(crate) agent_base_url: Option<String>,
@@ -102,7 +114,10 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let layers = Layers::load(file, env, flags)?;
         let read = Reader { layers: &layers };
+        let store = read.store()?;
         let config = Config {
+            roles: read.roles(&store)?,
+            store,
             host: read.text("http.host").unwrap_or_default(),
             port: read.number("http.port", limits::PORT)?,
             port_is_set: layers.get("http.port").1 != Source::Default,
@@ -114,7 +129,6 @@ impl Config {
             key_rate: read.rate("rate.per_key_per_second", "rate.per_key_burst")?,
             conversation_rate: read
                 .rate("rate.per_conversation_per_second", "rate.per_conversation_burst")?,
-            store: read.store()?,
             data_dir: PathBuf::from(read.text("store.data_dir").unwrap_or_default()),
             quick_repair: read.switch("store.quick_repair")?,
             agent_base_url: read.agent_url()?,

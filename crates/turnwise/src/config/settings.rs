@@ -181,6 +181,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Messages that one conversation takes at once after a pause. 0: as many as in a second.",
     ),
     setting(
+        "node.roles",
+        "TURNWISE_ROLES",
+        Form::List,
+        "gateway, dispatch, worker",
+        "What this process does: gateway (answers clients), dispatch (calls the agent and posts callbacks), worker \
+         (housekeeping). Fewer than all of them need a store that nodes share.",
+    ),
+    setting(
         "store.url",
         "TURNWISE_STORE",
         Form::Text,

@@ -10,6 +10,8 @@ async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
         (("TURNWISE_DATADIR", "x"), "did you mean TURNWISE_DATA_DIR?"),
         (("REDIS_URL", "redis://:hunter2@h"), "TURNWISE_STORE=embedded"),
         (("TURNWISE_STORE", "postgres://h"), "not built into this version"),
+        (("TURNWISE_ROLES", "gateway"), "TURNWISE_STORE to a Redis or PostgreSQL"),
+        (("TURNWISE_ROLES", "gateway,cook"), "some of gateway, dispatch, worker"),
         (("HOST", "0.0.0.0"), "--insecure-no-auth"),
         (("TURNWISE_CORS_ORIGINS", "*"), "https://chat.example.org"),
         (("TURNWISE_CORS_ORIGINS", "null"), "cors.origins"),

@@ -50,7 +50,7 @@ fn short_of_files(folder: &Path) -> Command {
 #[tokio::test]
 async fn calls_for_which_no_descriptor_is_left_are_made_later() {
     let folder = tempfile::tempdir().unwrap();
-    let slow = AgentConfig { delay_ms: 300, ..AgentConfig::default() };
+    let slow = AgentConfig { delay_ms: 4_000, ..AgentConfig::default() };
     let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), slow).await.unwrap();
     let mut command = short_of_files(folder.path());
     command.env("WORKER_BASE_URL", agent.base_url()).env("TURNWISE_AGENT_CONCURRENCY", CALLS.to_string());

@@ -248,7 +248,15 @@ async fn a_crash_leaves_no_memory_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new("sh");
     let program = env!("CARGO_BIN_EXE_turnwise");
-    command.args(["-c", "ulimit -S -c $(ulimit -H -c) && exec \"$0\" \"$@\"", program, "serve", "--json", "--port", "0"]);
+    command.args([
+        "-c",
+        "ulimit -S -c $(ulimit -H -c) && exec \"$0\" \"$@\"",
+        program,
+        "serve",
+        "--json",
+        "--port",
+        "0",
+    ]);
     command.current_dir(folder.path()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
     let server = Running::start(&mut command).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.process.id().unwrap())).unwrap();
