@@ -327,7 +327,7 @@ impl Broker {
     /// Whether the turn's lease still lives, as far as this node knows. Costs nothing to ask.
     #[must_use]
     pub fn holds(&self, turn: &Turn) -> bool {
-        turn.lease.is_held(self.0.now())
+        turn.lease.is_held(self.0.now(), Duration::ZERO)
     }
 
     /// A lease ended under its holder.

@@ -5,7 +5,7 @@ use crate::broker::{Broker, reply_topic_of};
 use crate::callback;
 use crate::confirm::Confirmed;
 use crate::error::BrokerError;
-use crate::lease::{AgentEvent, Turn, TurnOutcome};
+use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
 use crate::limits::{RETRY_DELAY_MIN, UNSAVED_IN_SETTLEMENT_MAX};
 use crate::local::Appended;
 use crate::news::News;
@@ -41,11 +41,8 @@ impl Broker {
         if events.is_empty() {
             return Ok(());
         }
+        self.hold(turn).await?;
         let lease = &turn.lease;
-        if !lease.is_held(self.0.now()) {
-            self.lost(lease);
-            return Err(BrokerError::LeaseLost);
-        }
         let topic = reply_topic_of(&turn.org, turn.id)?;
         let mut batch = Vec::with_capacity(events.len() + 1);
         if !lease.processing_stored.load(Ordering::Acquire) {
@@ -76,6 +73,21 @@ impl Broker {
             batch = rest;
         }
         Ok(())
+    }
+
+    /// Renews a lease that is nearly over: an answer that is on its way would be lost with it.
+    async fn hold(&self, turn: &Turn) -> Result<(), BrokerError> {
+        if turn.lease.is_held(self.0.now(), self.0.config.turn_lease / 4) {
+            return Ok(());
+        }
+        if !turn.lease.is_held(self.0.now(), Duration::ZERO) {
+            self.lost(&turn.lease);
+            return Err(BrokerError::LeaseLost);
+        }
+        match self.renew(turn).await? {
+            Renewed::Ok | Renewed::Stop => Ok(()),
+            Renewed::Lost => Err(BrokerError::LeaseLost),
+        }
     }
 
     /// Hands stored events to this node's readers, who would find them in the store too.

@@ -200,9 +200,11 @@ impl Lease {
         !self.lost.swap(true, Ordering::AcqRel)
     }
 
-    /// Still ours at `now`, as far as this node knows.
-    pub(crate) fn is_held(&self, now: Timestamp) -> bool {
-        !self.lost.load(Ordering::Acquire) && now < self.deadline() && Instant::now() < *self.ends_at.lock()
+    /// Still ours at `now` and for more than `margin`, as far as this node knows.
+    pub(crate) fn is_held(&self, now: Timestamp, margin: Duration) -> bool {
+        !self.lost.load(Ordering::Acquire)
+            && now.after(margin) < self.deadline()
+            && Instant::now() + margin < *self.ends_at.lock()
     }
 }
 

@@ -143,7 +143,8 @@ async fn c5_a_renewed_lease_outlives_its_first_time() {
         assert_eq!(bench.broker.renew(&turn).await, Ok(Renewed::Ok));
     }
     bench.pass(LEASE - Duration::from_secs(1));
-    bench.broker.append(&turn, vec![event("just in time")]).await.unwrap();
+    bench.broker.append(&turn, vec![event("renewed by the append itself")]).await.unwrap();
+    bench.pass(Duration::from_secs(5));
     bench.answer(&turn, "one").await;
 }
 
