@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use turnwise_core::limits::ATTEMPTS_MAX;
 use turnwise_core::{
-    Claim, Delivery, Extended, Kind, Name, NewMessage, OrderingKey, Outcome, Receipt, Settlement, StoreError,
+    Claim, Delivery, Enqueued, Extended, Kind, Name, NewMessage, OrderingKey, Outcome, Receipt, Settlement,
+    StoreError,
 };
 
 /// Who keeps the store in order.
@@ -30,7 +31,8 @@ pub(crate) struct Duty {
 }
 
 impl Duty {
-    /// Whether the duty is this node's, for a third of [`DUTY_LEASE`] at least. Takes it, or keeps it, if it can.
+    /// Whether the duty is this node's, for two thirds of [`DUTY_LEASE`] at least. Takes it, or keeps it, if it can;
+    /// an error leaves what this node holds as it was.
     pub(crate) async fn is_ours(&mut self, broker: &Broker) -> Result<bool, StoreError> {
         match broker.config().housekeeping {
             Housekeeping::Alone => Ok(true),
@@ -41,24 +43,21 @@ impl Duty {
 
     async fn hold(&mut self, broker: &Broker) -> Result<bool, StoreError> {
         let now = Instant::now();
-        if let Some((receipt, until)) = self.held.take() {
-            if now + DUTY_LEASE * 2 / 3 < until {
-                self.held = Some((receipt, until));
+        if let Some((receipt, until)) = &mut self.held {
+            if now + DUTY_LEASE * 2 / 3 < *until {
                 return Ok(true);
             }
             if let Extended::Until(_) | Extended::Stop(_) =
                 one(broker.0.store.extend(vec![receipt.clone()], DUTY_LEASE).await?)??
             {
-                self.held = Some((receipt, now + DUTY_LEASE));
+                *until = now + DUTY_LEASE;
                 return Ok(true);
             }
+            self.held = None;
         }
         let delivery = match claim(broker).await? {
-            Some(delivery) => Some(delivery),
-            None => {
-                provide(broker).await?;
-                claim(broker).await?
-            }
+            None if provide(broker).await? => claim(broker).await?,
+            delivery => delivery,
         };
         self.held = delivery.map(|delivery| (delivery.receipt, now + DUTY_LEASE));
         if self.held.is_some() {
@@ -83,7 +82,8 @@ async fn claim(broker: &Broker) -> Result<Option<Delivery>, StoreError> {
 }
 
 /// Puts the message there, unless it is. Once in the life of a store, and again should it ever be used up.
-async fn provide(broker: &Broker) -> Result<(), StoreError> {
+/// True when it was not there.
+async fn provide(broker: &Broker) -> Result<bool, StoreError> {
     let message = NewMessage {
         key: Some(OrderingKey(Bytes::from_static(b"housekeeping"))),
         max_attempts: ATTEMPTS_MAX,
@@ -91,8 +91,8 @@ async fn provide(broker: &Broker) -> Result<(), StoreError> {
         nonce: (broker.0.nonce)(),
         ..NewMessage::new(queue()?, Bytes::new())
     };
-    // Full is as good as new: it is there.
-    one(broker.0.store.enqueue(vec![message]).await?)?.map(drop)
+    // Full: another node holds it.
+    Ok(matches!(one(broker.0.store.enqueue(vec![message]).await?)??, Enqueued::New { .. }))
 }
 
 fn queue() -> Result<turnwise_core::QueueName, StoreError> {

@@ -87,7 +87,8 @@ impl Broker {
         expiries: &mut Expiries,
     ) -> Result<(), StoreError> {
         let is_ours = duty.is_ours(self).await?;
-        for _round in 0..if is_ours { SWEEPS_IN_A_ROW_MAX } else { 0 } {
+        let sweeps = if is_ours { SWEEPS_IN_A_ROW_MAX } else { 0 };
+        for _sweep in 0..sweeps {
             if self.0.store.sweep(SWEEP_LIMIT).await? == 0 {
                 break;
             }
