@@ -1,4 +1,4 @@
-//! The loop that takes connections, for both fake servers.
+//! The loop that takes connections, for all fake servers.
 
 use std::time::Duration;
 
@@ -10,11 +10,8 @@ use tokio_util::sync::CancellationToken;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves each connection in a task of its own until `shutdown`; then breaks those that are open.
-pub(crate) async fn accept<F>(
-    listener: TcpListener,
-    shutdown: CancellationToken,
-    serve: impl Fn(TcpStream) -> F,
-) where
+pub async fn accept<F>(listener: TcpListener, shutdown: CancellationToken, serve: impl Fn(TcpStream) -> F)
+where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();

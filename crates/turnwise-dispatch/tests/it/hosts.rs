@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use turnwise_broker::CallbackState;
 use turnwise_core::Timestamp;
 use turnwise_dispatch::{Resolve, Resolved};
-use turnwise_mock::CallbackReceiver;
+use turnwise_mock::{CallbackReceiver, Host};
 use turnwise_store::{Clock, system_clock};
 
 use crate::ORG;
@@ -179,23 +178,20 @@ async fn a_want_of_file_descriptors_here_is_no_try() {
 }
 
 /// A host that is handed each connection, after the request's head was read.
-async fn host<F>(answer: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> (String, JoinSet<()>)
+async fn host<F>(answer: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static) -> (String, Host)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
+    let serve = move |mut socket: TcpStream| {
+        let answer = answer.clone();
+        async move {
             let mut head = [0; 4096];
             let _ = socket.read(&mut head).await;
-            connections.spawn(answer(socket));
+            answer(socket).await;
         }
-    });
-    (url, tasks)
+    };
+    let host = Host::start(serve).await.unwrap();
+    (host.url("/"), host)
 }
 
 #[tokio::test]

@@ -7,16 +7,16 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use turnwise_mock::Host;
 
 /// Hands on what it decrypts, until it is dropped.
 pub(crate) struct TlsFront {
     pub(crate) port: u16,
     /// The certificate to trust.
     pub(crate) pem: String,
-    _connections: JoinSet<()>,
+    _host: Host,
 }
 
 impl TlsFront {
@@ -35,22 +35,16 @@ impl TlsFront {
             )
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut connections = JoinSet::new();
-        connections.spawn(async move {
-            let mut pairs = JoinSet::new();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let acceptor = acceptor.clone();
-                pairs.spawn(async move {
-                    let Ok(mut inside) = acceptor.accept(socket).await else { return };
-                    let mut outside = TcpStream::connect(to).await.unwrap();
-                    // It ends however the other side ends it.
-                    let _ = copy_bidirectional(&mut inside, &mut outside).await;
-                });
+        let serve = move |socket| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(mut inside) = acceptor.accept(socket).await else { return };
+                let mut outside = TcpStream::connect(to).await.unwrap();
+                // It ends however the other side ends it.
+                let _ = copy_bidirectional(&mut inside, &mut outside).await;
             }
-        });
-        TlsFront { port, pem: certificate.pem(), _connections: connections }
+        };
+        let host = Host::start(serve).await.unwrap();
+        TlsFront { port: host.address().port(), pem: certificate.pem(), _host: host }
     }
 }

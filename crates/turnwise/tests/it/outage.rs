@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use turnwise_mock::{
     AgentConfig, Answering, CallOutcome, CallbackChecker, CallbackReceiver, Conn, FakeAgent, HistoryChecker,
-    Terminal, TurnReceipt, conversation_of_user,
+    Host, Terminal, TurnReceipt, conversation_of_user,
 };
 
 /// How long something is away, unless the environment says otherwise.
@@ -252,28 +252,21 @@ async fn an_agent_that_is_down_ends_what_it_is_called_for_and_nothing_else() {
 }
 
 /// In front of an agent: 503 with Retry-After while it is busy, else passed on.
-async fn front(agent: SocketAddr, busy: Arc<AtomicBool>) -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let busy = Arc::clone(&busy);
-            connections.spawn(async move {
-                if busy.load(Ordering::SeqCst) {
-                    let mut request = vec![0; 16_384];
-                    let _ = socket.read(&mut request).await;
-                    let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                    let _ = socket.write_all(answer.as_bytes()).await;
-                } else if let Ok(mut agent) = TcpStream::connect(agent).await {
-                    let _ = tokio::io::copy_bidirectional(&mut socket, &mut agent).await;
-                }
-            });
+async fn front(agent: SocketAddr, busy: Arc<AtomicBool>) -> Host {
+    let serve = move |mut socket: TcpStream| {
+        let busy = Arc::clone(&busy);
+        async move {
+            if busy.load(Ordering::SeqCst) {
+                let mut request = vec![0; 16_384];
+                let _ = socket.read(&mut request).await;
+                let answer = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = socket.write_all(answer.as_bytes()).await;
+            } else if let Ok(mut agent) = TcpStream::connect(agent).await {
+                let _ = tokio::io::copy_bidirectional(&mut socket, &mut agent).await;
+            }
         }
-    });
-    (url, tasks)
+    };
+    Host::start(serve).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,10 +274,10 @@ async fn an_agent_that_is_busy_for_long_answers_everything_afterwards_in_order()
     let folder = tempfile::tempdir().unwrap();
     let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), AgentConfig::default()).await.unwrap();
     let busy = Arc::new(AtomicBool::new(true));
-    let (front, _front) = front(agent.address(), Arc::clone(&busy)).await;
+    let front = front(agent.address(), Arc::clone(&busy)).await;
     let patience = (outage() + PATIENCE).as_secs().to_string();
     let env = [("TURNWISE_RETRY_AFTER_MAX", patience.as_str()), ("TURNWISE_CONVERSATION_DEPTH_MAX", "20")];
-    let server = serve(folder.path(), 0, Some(&front), &env).await;
+    let server = serve(folder.path(), 0, Some(&front.url("")), &env).await;
     let url = server.url().to_owned();
     let load = Load::start(&url);
     tokio::time::sleep(outage()).await;
@@ -401,32 +394,25 @@ async fn a_callback_host_that_is_down_holds_up_only_its_own_callbacks() {
 }
 
 /// Takes every request and answers it one byte a second; counts requests.
-async fn dripping() -> (String, Arc<AtomicU64>, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+async fn dripping() -> (Host, Arc<AtomicU64>) {
     let requests = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&requests);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let count = Arc::clone(&count);
-            connections.spawn(async move {
-                let mut request = vec![0; 65_536];
-                if socket.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    count.fetch_add(1, Ordering::SeqCst);
+    let serve = move |mut socket: TcpStream| {
+        let count = Arc::clone(&count);
+        async move {
+            let mut request = vec![0; 65_536];
+            if socket.read(&mut request).await.is_ok_and(|read| read > 0) {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" {
+                if socket.write_all(&[*byte]).await.is_err() {
+                    return;
                 }
-                for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" {
-                    if socket.write_all(&[*byte]).await.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            });
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
-    });
-    (url, requests, tasks)
+    };
+    (Host::start(serve).await.unwrap(), requests)
 }
 
 /// Its callbacks alone would fill all slots for minutes.
@@ -435,7 +421,8 @@ async fn a_callback_host_that_answers_one_byte_a_second_holds_up_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), AgentConfig::default()).await.unwrap();
     let other = CallbackReceiver::willing(Some(SECRET)).await.unwrap();
-    let (slow_url, requests, _slow) = dripping().await;
+    let (slow, requests) = dripping().await;
+    let slow_url = slow.url("/hook");
     let env = [("TURNWISE_CALLBACKS_CONCURRENCY", "8"), ("TURNWISE_CALLBACKS_HOST_CONCURRENCY", "4")];
     let server = serve_with_callbacks(folder.path(), &agent.base_url(), &env).await;
     let url = server.url().to_owned();

@@ -11,9 +11,8 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use turnwise_mock::{AgentConfig, FakeAgent};
+use turnwise_mock::{AgentConfig, FakeAgent, accept};
 
 /// An agent on a thread of its own, so that it does not share one with the clients.
 pub(super) struct AgentThread {
@@ -47,10 +46,14 @@ impl AgentThread {
             let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else { return };
             if let Ok(address) = listener.local_addr() {
                 let _ = ready.send(format!("http://{address}"));
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = serve(listener, answer) => {}
-                }
+                accept(listener, stop, move |socket| {
+                    let service = service_fn(answer.clone());
+                    async move {
+                        let _ = socket.set_nodelay(true);
+                        let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+                    }
+                })
+                .await;
             }
         })
     }
@@ -75,28 +78,5 @@ impl AgentThread {
     pub(super) fn stop(self) {
         self.stop.cancel();
         let _ = self.thread.join();
-    }
-}
-
-async fn serve<A, F, B>(listener: TcpListener, answer: A)
-where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Result<Response<B>, hyper::Error>> + Send + 'static,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-{
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => {
-                if let Ok((socket, _)) = accepted {
-                    let service = service_fn(answer.clone());
-                    connections.spawn(async move {
-                        let _ = socket.set_nodelay(true);
-                        let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
-                    });
-                }
-            }
-        }
     }
 }

@@ -16,9 +16,8 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use turnwise_mock::{AgentConfig, CallbackReceiver};
+use tokio::net::TcpStream;
+use turnwise_mock::{AgentConfig, CallbackReceiver, Host};
 
 /// Milliseconds the agent takes for an answer.
 const AGENT_MS: u64 = 20;
@@ -105,13 +104,13 @@ impl Run {
         // Nobody listens on this port, and nobody else gets it.
         let taken = tokio::net::TcpSocket::new_v4()?;
         taken.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let (slow, _slow) = dripping().await?;
+        let slow = dripping().await?;
         step("beside callbacks that are taken");
         let healthy = self.beside(&willing.url("/"), "healthy").await?;
         step("while the host of callbacks is down");
         let down = self.beside(&format!("http://{}/", taken.local_addr()?), "down").await?;
         step("while the host of callbacks answers one byte a second");
-        let dripped = self.beside(&slow, "slow").await?;
+        let dripped = self.beside(&slow.url("/"), "slow").await?;
         step("beside callbacks that are taken, once more");
         let again = self.beside(&willing.url("/"), "again").await?;
         let base = healthy.millis(0.99);
@@ -170,25 +169,16 @@ impl Run {
 }
 
 /// A host that takes every request and answers it one byte a second.
-async fn dripping() -> Result<(String, JoinSet<()>), Failure> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let url = format!("http://{}/", listener.local_addr()?);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((mut socket, _)) = listener.accept().await {
-            while connections.try_join_next().is_some() {}
-            connections.spawn(async move {
-                let mut request = vec![0; REQUEST_BYTES];
-                let _ = socket.read(&mut request).await;
-                for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" {
-                    if socket.write_all(&[*byte]).await.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(DRIP).await;
-                }
-            });
+async fn dripping() -> Result<Host, Failure> {
+    let serve = |mut socket: TcpStream| async move {
+        let mut request = vec![0; REQUEST_BYTES];
+        let _ = socket.read(&mut request).await;
+        for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" {
+            if socket.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(DRIP).await;
         }
-    });
-    Ok((url, tasks))
+    };
+    Ok(Host::start(serve).await?)
 }
