@@ -5,9 +5,9 @@
 
 mod agent;
 mod callback;
+mod causes;
 mod config;
 mod counts;
-mod descriptors;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod limits;
@@ -23,7 +23,8 @@ mod verdict;
 pub use callback::config::{CallbackConfig, CallbackConfigError, Secret};
 pub use callback::connect::{Resolve, Resolved, SystemResolver};
 pub use callback::{CallbackWorker, Random};
+pub use causes::innermost;
 pub use config::{ConfigError, DispatchConfig, StreamMode};
 pub use run::{AgentProbe, AgentStatus, Dispatcher};
-pub use tls::{Trust, innermost, trusting};
+pub use tls::{Trust, trusting};
 pub use tracked::Tracked;

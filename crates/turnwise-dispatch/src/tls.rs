@@ -1,5 +1,5 @@
-//! TLS towards whoever is called, and why a call came to nothing: TLS 1.2 and 1.3 by rustls, with certificates checked
-//! against the system's store or the operator's own file.
+//! TLS towards whoever is called: TLS 1.2 and 1.3 by rustls, with certificates checked against the system's store or the
+//! operator's own file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,11 +57,6 @@ pub fn trusting(trust: Trust<'_>) -> Result<ClientConfig, String> {
         })?,
     };
     Ok(trusting.with_no_client_auth())
-}
-
-/// The innermost reason: refused, no such name, a certificate that is not trusted.
-pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error).to_string()
 }
 
 fn read(file: &Path) -> Result<RootCertStore, String> {

@@ -15,13 +15,12 @@ use turnwise_broker::{Broker, BrokerError, Renewed, Turn, TurnError, TurnOutcome
 use turnwise_core::StoreError;
 
 use crate::agent::Agent;
+use crate::causes::{innermost, is_short_of_descriptors};
 use crate::config::{DispatchConfig, StreamMode};
 use crate::counts::AgentCounts;
-use crate::descriptors::is_short_of_descriptors;
 use crate::limits::{ANSWER_BYTES_MAX, DESCRIPTORS_WAIT, FINISH_PAUSE, REFUSAL_BYTES_MAX};
 use crate::reply;
 use crate::span::Begun;
-use crate::tls::innermost;
 use crate::verdict::{agent_error, agent_timeout, agent_unreachable, answer, refusal};
 
 /// What all turns of this node share.

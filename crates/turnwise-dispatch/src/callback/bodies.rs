@@ -1,8 +1,6 @@
 //! How much of answers and of bodies made from them is in memory at once.
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use turnwise_broker::CallbackAnswer;
 
 use crate::limits::{CALLBACK_ANSWERS_READ_MAX, CALLBACK_BODIES_BYTES_MAX};
@@ -17,13 +15,12 @@ const COPIES: usize = 3;
 /// Room for the bodies of all tries.
 pub(super) struct Bodies {
     reads: Semaphore,
-    room: Arc<Semaphore>,
+    room: Semaphore,
 }
 
 impl Bodies {
     pub(super) fn new() -> Bodies {
-        let room = Arc::new(Semaphore::new(UNITS as usize));
-        Bodies { reads: Semaphore::new(CALLBACK_ANSWERS_READ_MAX), room }
+        Bodies { reads: Semaphore::new(CALLBACK_ANSWERS_READ_MAX), room: Semaphore::new(UNITS as usize) }
     }
 
     /// Before an answer is read: its size is not known yet. To be held until
@@ -34,15 +31,15 @@ impl Bodies {
 
     /// Waits until there is room for the body of this answer. One that is too
     /// large for all of the room takes all of it.
-    pub(super) async fn room_for(&self, answer: &CallbackAnswer) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn room_for(&self, answer: &CallbackAnswer) -> Option<SemaphorePermit<'_>> {
         let text = answer.text.as_ref().map_or(0, String::len);
         self.room(answer.end.answer.as_ref().map_or(0, bytes::Bytes::len).saturating_add(text)).await
     }
 
-    async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let units = (bytes.saturating_mul(COPIES) / UNIT_BYTES).saturating_add(1);
         let units = u32::try_from(units).unwrap_or(UNITS).min(UNITS);
-        Arc::clone(&self.room).acquire_many_owned(units).await.ok()
+        self.room.acquire_many(units).await.ok()
     }
 }
 

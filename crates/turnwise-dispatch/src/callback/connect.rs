@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use turnwise_broker::{CallbackRules, CallbackTarget};
 
-use crate::descriptors::is_short_of_descriptors;
+use crate::causes::is_short_of_descriptors;
 use crate::limits::{CALLBACK_ADDRESSES_MAX, CALLBACK_CONNECT_TIME_MAX};
 
 /// The addresses of a name, on their way.

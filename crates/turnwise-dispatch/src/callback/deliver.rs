@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use turnwise_api::{CallbackBody, CallbackStatus, ChatAnswer};
 use turnwise_broker::{BrokerError, Callback, CallbackAnswer, CallbackOutcome, CallbackTarget, TurnState};
@@ -38,10 +38,10 @@ fn dead(class: &'static str, reason: String) -> Tried {
 }
 
 /// A request that may go out.
-struct Ready {
+struct Ready<'a> {
     request: Request<Full<Bytes>>,
     /// For its body.
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<SemaphorePermit<'a>>,
 }
 
 /// Tries a callback once; answers also how long the host took, if it was asked. Waits of our own are not counted.
@@ -87,7 +87,11 @@ pub(super) async fn deliver(
 ///
 /// # Errors
 /// What becomes of a callback that cannot be tried.
-async fn prepare(context: &Context, callback: &Callback, target: &CallbackTarget) -> Result<Ready, Tried> {
+async fn prepare<'a>(
+    context: &'a Context,
+    callback: &Callback,
+    target: &CallbackTarget,
+) -> Result<Ready<'a>, Tried> {
     let reading = context.bodies.read().await;
     let answer = match context.broker.callback_answer(callback).await {
         Ok(Some(answer)) => answer,
