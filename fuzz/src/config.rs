@@ -8,11 +8,18 @@ mod read;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
+use std::sync::LazyLock;
 
 thread_local! {
     static FILE: RefCell<tempfile::NamedTempFile> =
         RefCell::new(tempfile::NamedTempFile::new().expect("a file of our own"));
 }
+
+/// The keys whose values are secret.
+static SECRETS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let settings = read::reference().into_iter().filter(|setting| setting.secret);
+    settings.map(|setting| setting.key).collect()
+});
 
 /// What no row and no error may show when it is a secret.
 const MARKER: &str = "vq4Marker7Zx";
@@ -37,10 +44,9 @@ pub(crate) fn config(input: &[u8]) {
 
 /// A line that sets one of the secrets to the marker, in one of the forms.
 fn planted(which: usize) -> String {
-    let secrets: Vec<_> = read::reference().into_iter().filter(|setting| setting.secret).collect();
-    let secret = secrets.get(which % secrets.len()).expect("there are secrets");
-    let form = FORMS.get(which / secrets.len() % FORMS.len()).expect("there are forms");
-    form(secret.key)
+    let secret = SECRETS.get(which % SECRETS.len()).expect("there are secrets");
+    let form = FORMS.get(which / SECRETS.len() % FORMS.len()).expect("there are forms");
+    form(secret)
 }
 
 fn take(input: &[u8]) {
@@ -51,10 +57,9 @@ fn take(input: &[u8]) {
         let loaded = read::Config::load(Some(file.path()), &BTreeMap::new(), &[]);
         match loaded {
             Ok(config) => {
-                let secret: Vec<_> = read::reference().into_iter().filter(|setting| setting.secret).collect();
                 for row in read::rows(&config) {
                     assert!(!row.value.contains(MARKER), "the marker is shown: {row:?}");
-                    let is_secret = secret.iter().any(|setting| setting.key == row.key);
+                    let is_secret = SECRETS.contains(&row.key);
                     let is_hidden = row.value.is_empty() || row.value == "********";
                     assert!(!is_secret || is_hidden, "a secret is shown: {row:?}");
                 }
@@ -74,9 +79,8 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown_in_any_form() {
-        let secrets = read::reference().iter().filter(|setting| setting.secret).count();
-        assert!(secrets > 3);
-        for which in 0..secrets * FORMS.len() {
+        assert!(SECRETS.len() > 3);
+        for which in 0..SECRETS.len() * FORMS.len() {
             take(planted(which).as_bytes());
         }
     }

@@ -44,7 +44,12 @@ fn dedup(dedup: Option<&Dedup>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn event(event: &NewEvent) -> Result<()> {
+pub(super) fn events(events: &[NewEvent]) -> Result<()> {
+    batch(events.len())?;
+    events.iter().try_for_each(event)
+}
+
+fn event(event: &NewEvent) -> Result<()> {
     limit("the event type's length", event.event_type.len(), EVENT_TYPE_BYTES_MAX)?;
     limit("the event's data", event.data.len(), PAYLOAD_BYTES_MAX)?;
     dedup(event.dedup.as_ref())

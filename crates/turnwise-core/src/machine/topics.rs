@@ -91,8 +91,7 @@ impl Machine {
         batch: Vec<NewEvent>,
         bodies: &dyn Bodies,
     ) -> Result<Vec<ItemResult<Position>>> {
-        check::batch(batch.len())?;
-        batch.iter().try_for_each(check::event)?;
+        check::events(&batch)?;
         self.append_checked(now, batch, bodies)
     }
 
@@ -107,8 +106,7 @@ impl Machine {
         batch: Vec<NewEvent>,
         bodies: &dyn Bodies,
     ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        check::batch(batch.len())?;
-        batch.iter().try_for_each(check::event)?;
+        check::events(&batch)?;
         self.tick(now, bodies)?;
         self.notice(now, holder.id, bodies)?;
         if !self.holds(holder) && !is_on(Mutant::AppendUnfenced) {

@@ -23,13 +23,18 @@ impl Roles {
 
 impl Reader<'_> {
     pub(super) fn roles(&self, store: &StoreKind) -> Result<Roles, ConfigError> {
-        let names = self.list("node.roles");
-        let has = |role: &str| names.iter().any(|name| name == role);
-        let known = |name: &String| matches!(name.as_str(), "gateway" | "dispatch" | "worker");
-        if names.is_empty() || !names.iter().all(known) {
+        let mut roles = Roles { gateway: false, dispatch: false, worker: false };
+        for name in self.list("node.roles") {
+            match name.as_str() {
+                "gateway" => roles.gateway = true,
+                "dispatch" => roles.dispatch = true,
+                "worker" => roles.worker = true,
+                _ => return Err(self.wrong("node.roles", "some of gateway, dispatch, worker")),
+            }
+        }
+        if !(roles.gateway || roles.dispatch || roles.worker) {
             return Err(self.wrong("node.roles", "some of gateway, dispatch, worker"));
         }
-        let roles = Roles { gateway: has("gateway"), dispatch: has("dispatch"), worker: has("worker") };
         if roles.are_all() || store.is_shared() {
             return Ok(roles);
         }
