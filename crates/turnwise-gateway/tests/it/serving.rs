@@ -1,7 +1,7 @@
 //! The serving loop: request ids, limits of heads and connections, the drain.
 
-use crate::client::get;
-use crate::node::node;
+use crate::client::{get, post};
+use crate::node::{body, node};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +15,19 @@ async fn request_ids_are_kept_or_made() {
     let made = node.send(&get("/livez").header("X-Request-Id", "a\"b c")).await;
     assert!(made.header("x-request-id").is_some_and(|id| !id.contains('"')));
     node.send(&get("/none").header("X-Request-Id", "abc-2")).await.assert_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_node_without_the_role_gateway_answers_monitors_only() {
+    let node = node(|config| config.serves_conversations = false).await;
+    for path in ["/livez", "/readyz", "/health", "/metrics"] {
+        assert_eq!(node.send(&get(path)).await.status, 200, "{path}");
+    }
+    for request in [post(&body("hello")), get("/api/v1/queue/ann"), get("/none")] {
+        let reply = node.send(&request).await;
+        reply.assert_problem(404, "not_found");
+        assert_eq!(reply.json()["detail"], "this node has no role gateway: ask another node");
+    }
 }
 
 #[tokio::test]
