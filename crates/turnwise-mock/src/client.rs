@@ -4,6 +4,7 @@
 //! strict: it takes only what the API promises (LF, one space, one-line data).
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -74,7 +75,32 @@ pub struct Conn {
 struct Live {
     sender: SendRequest<Full<Bytes>>,
     /// Drives the connection; ends with it.
-    _driver: JoinSet<()>,
+    driver: JoinSet<()>,
+}
+
+impl Live {
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let mut answer = pin!(self.sender.send_request(request));
+        let sent = tokio::select! {
+            biased;
+            sent = &mut answer => Some(sent),
+            _ = self.driver.join_next() => None,
+        };
+        // A request that is handed over in the moment in which the driver ends can stay in the channel between them,
+        // which lives as long as the sender: nobody would ever answer it. One that was taken has its answer by now.
+        let sent = match sent {
+            Some(sent) => sent,
+            None => tokio::select! {
+                biased;
+                sent = &mut answer => sent,
+                () = std::future::ready(()) => return Err(ClientError("the connection ended".into())),
+            },
+        };
+        sent.map_err(|error| failed("the call")(error.into()))
+    }
 }
 
 impl Conn {
@@ -165,15 +191,14 @@ impl Conn {
             HeaderValue::from_str(&self.authority).map_err(|error| failed("the host")(error.into()))?;
         own.insert(header::HOST, host);
         own.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        let sender = self.sender().await?;
-        let sent = sender.send_request(request).await;
+        let sent = self.live().await?.exchange(request).await;
         if sent.is_err() {
             self.live = None;
         }
-        sent.map_err(|error| failed("the call")(error.into()))
+        sent
     }
 
-    async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, ClientError> {
+    async fn live(&mut self) -> Result<&mut Live, ClientError> {
         let usable = match &mut self.live {
             Some(live) => live.sender.ready().await.is_ok(),
             None => false,
@@ -184,7 +209,7 @@ impl Conn {
         if self.live.is_none() {
             self.live = Some(connect(&self.authority).await?);
         }
-        self.live.as_mut().map(|live| &mut live.sender).ok_or_else(|| ClientError("no connection".into()))
+        self.live.as_mut().ok_or_else(|| ClientError("no connection".into()))
     }
 }
 
@@ -198,7 +223,7 @@ async fn connect(authority: &str) -> Result<Live, ClientError> {
         // Its error comes out of the call that was waiting.
         let _ = driver.await;
     });
-    Ok(Live { sender, _driver: tasks })
+    Ok(Live { sender, driver: tasks })
 }
 
 /// One server-sent event.
