@@ -9,7 +9,6 @@ use super::{AgentThread, disk_bytes, step};
 use crate::child::{ServerProcess, Setup};
 use crate::cli::{Context, Outcome, print};
 use crate::failure::{Exit, Failure};
-use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 use std::fs::Metadata;
@@ -18,10 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use turnwise_core::{Name, NewEvent, TopicStore};
-use turnwise_mock::AgentConfig;
-use turnwise_store::embedded::{EmbeddedConfig, EmbeddedStore};
-use turnwise_store::system_clock;
+use turnwise_mock::{AgentConfig, Conn};
 
 /// Seconds an ended turn is kept.
 const RETENTION_SECONDS: u64 = 20;
@@ -61,6 +57,7 @@ struct Sample {
     files: f64,
     disk_mib: f64,
     length_mib: f64,
+    live_mib: f64,
 }
 
 pub(super) async fn soak(context: &Context, arguments: &SoakArgs) -> Outcome {
@@ -77,9 +74,9 @@ pub(super) async fn soak(context: &Context, arguments: &SoakArgs) -> Outcome {
     let (count, samples) = load(&server, &data, until).await?;
     server.kill().await?;
     agent.stop();
-    let live_mib = live_mib(&data).await?;
     let (first, last) = thirds(&samples);
     let slope = slope_per_hour(&samples);
+    let most = samples.iter().map(|sample| sample.live_mib).fold(0.0, f64::max);
     let rows = [
         Row::new("turns", "turns answered", count as f64, ""),
         Row::new("days", "  days of a turn a second", count as f64 / 86_400.0, "d"),
@@ -89,11 +86,12 @@ pub(super) async fn soak(context: &Context, arguments: &SoakArgs) -> Outcome {
         Row::new("resident_slope_mib_h", "  slope between", slope, "MiB/h"),
         Row::new("files_last", "open files, at the end", last.files, "").over("first", first.files),
         Row::new("disk_mib", "the store's file, on the disk", last.disk_mib, "MiB")
-            .over("live", live_mib)
+            .over("live", last.live_mib)
             .goal(DISK_MAX),
         Row::new("disk_first_mib", "  after the warm-up", first.disk_mib, "MiB"),
         Row::new("disk_length_mib", "  its length, with what was never written", last.length_mib, "MiB"),
-        Row::new("live_mib", "  records in it (live)", live_mib, "MiB"),
+        Row::new("live_mib", "  records in it, at the end (live)", last.live_mib, "MiB"),
+        Row::new("live_most_mib", "  most that were in it", most, "MiB"),
     ];
     if context.json {
         print::json(&json!({
@@ -128,9 +126,10 @@ async fn load(server: &ServerProcess, data: &Path, until: Instant) -> Result<(u6
         });
     }
     let (started, mut samples) = (Instant::now(), Vec::new());
+    let mut conn = Conn::new(&server.url());
     while Instant::now() < until {
         tokio::time::sleep(SAMPLE).await;
-        samples.push(sample(server, data, started)?);
+        samples.push(sample(server, &mut conn, data, started).await?);
     }
     while let Some(client) = clients.join_next().await {
         client.map_err(|error| Failure::new(Exit::Failure, "a client broke", error.to_string()))??;
@@ -138,7 +137,12 @@ async fn load(server: &ServerProcess, data: &Path, until: Instant) -> Result<(u6
     Ok((count.load(Ordering::Relaxed), samples))
 }
 
-fn sample(server: &ServerProcess, data: &Path, started: Instant) -> Result<Sample, Failure> {
+async fn sample(
+    server: &ServerProcess,
+    conn: &mut Conn,
+    data: &Path,
+    started: Instant,
+) -> Result<Sample, Failure> {
     let pid = server.pid().unwrap_or_default();
     let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
     let files: Vec<_> = entries(data).filter_map(|entry| entry.metadata().ok()).collect();
@@ -149,23 +153,18 @@ fn sample(server: &ServerProcess, data: &Path, started: Instant) -> Result<Sampl
         files: entries(Path::new(&format!("/proc/{pid}/fd"))).count() as f64,
         disk_mib: mib(disk_bytes),
         length_mib: mib(Metadata::len),
+        live_mib: live_mib(conn).await?,
     })
 }
 
-/// What the records take, without the file's own structure.
-async fn live_mib(data: &Path) -> Result<f64, Failure> {
-    fn failed(error: impl ToString) -> Failure {
-        Failure::new(Exit::Failure, "the store cannot be looked at", error.to_string())
-    }
-    let store = EmbeddedStore::open(data, EmbeddedConfig::default(), system_clock()).map_err(failed)?;
-    // The figure is as of the last commit.
-    let topic = Name::new("bench", turnwise_core::Kind::Reply, "soak").map_err(failed)?;
-    let event =
-        NewEvent { topic, event_type: "end".to_owned(), data: Bytes::new(), dedup: None, keep_until: None };
-    store.append(vec![event]).await.map_err(failed)?;
-    let bytes = store.live_bytes();
-    store.close();
-    Ok(bytes as f64 / 1_048_576.0)
+/// What the records take, without the file's own structure, as of the last commit.
+async fn live_mib(conn: &mut Conn) -> Result<f64, Failure> {
+    let strange = |why: &str| Failure::new(Exit::Failure, "/metrics is strange", why);
+    let page = conn.get("/metrics").await.map_err(|error| strange(&error.to_string()))?;
+    let page = String::from_utf8_lossy(&page.body);
+    let value =
+        page.lines().find_map(|line| line.strip_prefix("turnwise_store_live_bytes ")?.parse::<f64>().ok());
+    value.map(|bytes| bytes / 1_048_576.0).ok_or_else(|| strange("it has no turnwise_store_live_bytes"))
 }
 
 fn warm(samples: &[Sample]) -> &[Sample] {
@@ -185,6 +184,7 @@ fn thirds(samples: &[Sample]) -> (Sample, Sample) {
             files: of(|sample| sample.files),
             disk_mib: of(|sample| sample.disk_mib),
             length_mib: of(|sample| sample.length_mib),
+            live_mib: of(|sample| sample.live_mib),
         }
     };
     let last = warm.len().saturating_sub(third);
@@ -226,6 +226,7 @@ mod tests {
             files: 60.0,
             disk_mib: 50.0,
             length_mib: 64.0,
+            live_mib: 20.0,
         };
         (0..150).map(at).collect()
     }
