@@ -13,6 +13,7 @@ pub mod model;
 pub mod mutants;
 pub mod prng;
 pub mod report;
+pub mod servers;
 pub mod sim;
 mod tally;
 pub mod trial;
