@@ -3,6 +3,8 @@
 use crate::clock::Clock;
 use crate::embedded::{EmbeddedConfig, EmbeddedStore};
 use crate::memory::MemoryStore;
+#[cfg(feature = "redis")]
+use crate::redis::{RedisConfig, RedisStore};
 use std::path::Path;
 use std::sync::Arc;
 use turnwise_core::{Result, Store, StoreError};
@@ -13,6 +15,9 @@ pub enum Opened {
     Memory(Arc<MemoryStore>),
     /// In a folder.
     Embedded(Arc<EmbeddedStore>),
+    /// On a Redis server.
+    #[cfg(feature = "redis")]
+    Redis(Arc<RedisStore>),
 }
 
 impl Opened {
@@ -22,6 +27,8 @@ impl Opened {
         match self {
             Opened::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
             Opened::Embedded(store) => Arc::clone(store) as Arc<dyn Store>,
+            #[cfg(feature = "redis")]
+            Opened::Redis(store) => Arc::clone(store) as Arc<dyn Store>,
         }
     }
 
@@ -31,6 +38,8 @@ impl Opened {
         match self {
             Opened::Memory(_) => None,
             Opened::Embedded(store) => Some(store.metrics()),
+            #[cfg(feature = "redis")]
+            Opened::Redis(_) => None,
         }
     }
 
@@ -39,6 +48,21 @@ impl Opened {
         match self {
             Opened::Memory(_) => {}
             Opened::Embedded(store) => store.close(),
+            #[cfg(feature = "redis")]
+            Opened::Redis(store) => store.close(),
+        }
+    }
+
+    /// What is less than it should be about how the store keeps what it acknowledges; nothing if all is well.
+    #[must_use]
+    pub fn weakness(&self) -> Option<String> {
+        match self {
+            Opened::Memory(_) | Opened::Embedded(_) => None,
+            #[cfg(feature = "redis")]
+            Opened::Redis(store) => {
+                let found = store.found();
+                (!found.is_durable()).then(|| format!("a crash of Redis loses messages: it has {found}"))
+            }
         }
     }
 }
@@ -64,4 +88,13 @@ pub fn open(url: &str, config: EmbeddedConfig, clock: Clock) -> Result<Opened> {
         return Err(StoreError::Invalid("the store needs a folder: file:<folder>".into()));
     }
     EmbeddedStore::open(Path::new(folder), config, clock).map(Opened::Embedded)
+}
+
+/// Opens a store on a server: `redis://…`, which several nodes may share.
+///
+/// # Errors
+/// `Invalid` for a URL no engine knows; otherwise what the engine says.
+#[cfg(feature = "redis")]
+pub async fn connect(url: &str, config: RedisConfig) -> Result<Opened> {
+    RedisStore::open(url, config, None).await.map(Opened::Redis)
 }

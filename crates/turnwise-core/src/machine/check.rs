@@ -18,19 +18,30 @@ fn limit(what: &str, value: usize, max: usize) -> Result<()> {
     Err(StoreError::Invalid(format!("{what} is {value}, the limit is {max}")))
 }
 
-/// At least one item, at most the limit.
-pub(super) fn batch(items: usize) -> Result<()> {
+/// At most as many items as a batch takes.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn batch(items: usize) -> Result<()> {
     limit("the number of items", items, BATCH_ITEMS_MAX)
 }
 
-pub(super) fn lease(lease: Duration) -> Result<()> {
+/// The length of a lease.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn lease(lease: Duration) -> Result<()> {
     if lease.is_zero() || lease > LEASE_MAX {
         return Err(StoreError::Invalid(format!("a lease lasts more than 0 and at most {LEASE_MAX:?}")));
     }
     Ok(())
 }
 
-pub(super) fn claim(claim: &Claim) -> Result<()> {
+/// A claim.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn claim(claim: &Claim) -> Result<()> {
     limit("the claim's limit", claim.limit as usize, CLAIM_LIMIT_MAX as usize)?;
     lease(claim.lease)
 }
@@ -44,7 +55,11 @@ fn dedup(dedup: Option<&Dedup>) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn events(events: &[NewEvent]) -> Result<()> {
+/// Events to append.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn events(events: &[NewEvent]) -> Result<()> {
     batch(events.len())?;
     events.iter().try_for_each(event)
 }
@@ -55,7 +70,11 @@ fn event(event: &NewEvent) -> Result<()> {
     dedup(event.dedup.as_ref())
 }
 
-pub(super) fn message(message: &NewMessage) -> Result<()> {
+/// A message to store.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn message(message: &NewMessage) -> Result<()> {
     limit("the payload", message.payload.len(), PAYLOAD_BYTES_MAX)?;
     limit("the headers", headers_bytes(message), HEADERS_BYTES_MAX)?;
     limit("the ordering key's length", message.key.as_ref().map_or(0, |key| key.0.len()), KEY_BYTES_MAX)?;
@@ -89,12 +108,20 @@ fn effect(effect: &Effect) -> Result<()> {
     }
 }
 
-pub(super) fn effects(effects: &[Effect]) -> Result<()> {
+/// The effects of one settlement or removal.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn effects(effects: &[Effect]) -> Result<()> {
     limit("the number of effects", effects.len(), EFFECTS_MAX)?;
     effects.iter().try_for_each(effect)
 }
 
-pub(super) fn settlement(settlement: &Settlement) -> Result<()> {
+/// The end of a lease.
+///
+/// # Errors
+/// `Invalid` over a limit.
+pub fn settlement(settlement: &Settlement) -> Result<()> {
     effects(&settlement.effects)?;
     match &settlement.outcome {
         Outcome::Retry { delay, reason } => {

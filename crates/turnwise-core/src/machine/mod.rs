@@ -2,7 +2,7 @@
 //! `embedded`, oracle for the others. Time is an argument, bodies come through
 //! [`Bodies`], what must be kept goes out as [`Change`]s.
 
-mod check;
+pub mod check;
 mod claim;
 mod dedup;
 mod enqueue;

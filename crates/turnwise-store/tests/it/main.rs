@@ -11,6 +11,8 @@ mod hang;
 mod panics;
 #[path = "../conformance/power_cut.rs"]
 mod power_cut;
+#[cfg(feature = "redis")]
+mod redis;
 mod reopen;
 
 use std::sync::Arc;

@@ -1,0 +1,241 @@
+//! The store on a Redis server, which several nodes share: one script for each operation, in one step on the
+//! server. What the scripts do is what `turnwise_core::machine` says.
+
+mod codec;
+mod combine;
+mod config;
+mod hints;
+mod link;
+mod pack;
+mod pool;
+mod queues;
+mod scripts;
+mod start;
+mod topics;
+
+pub use config::RedisConfig;
+pub use start::Found;
+
+use crate::clock::Clock;
+use crate::hub::Hub;
+use async_trait::async_trait;
+use bytes::Bytes;
+use codec::corrupt;
+use combine::Combiner;
+use hints::Alarm;
+use parking_lot::Mutex;
+use pool::{Pool, Reply};
+use redis::Value;
+use scripts::Script;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store, StoreError};
+
+/// A store on Redis.
+pub struct RedisStore {
+    core: Arc<Core>,
+    enqueues: Combiner,
+    settlements: Combiner,
+    appends: Combiner,
+    found: Found,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What operations need.
+struct Core {
+    pool: Arc<Pool>,
+    hub: Arc<Hub>,
+    alarm: Arc<Alarm>,
+    call_timeout: Duration,
+}
+
+impl RedisStore {
+    /// Opens `redis://[user:password@]host[:port][,host…][/database]`. With a clock that clock is the time, else
+    /// the server's own is: only tests bring one.
+    ///
+    /// # Errors
+    /// `Invalid` for a wrong URL or namespace, or a server that keeps less than the configuration asks for;
+    /// `Unavailable` when it cannot be reached.
+    pub async fn open(url: &str, config: RedisConfig, clock: Option<Clock>) -> Result<Arc<RedisStore>> {
+        let call_timeout = config.call_timeout;
+        let pool = Arc::new(Pool::new(url, &config, clock)?);
+        let found = start::check(&pool, config.durability).await?;
+        let (hub, alarm) = (Arc::new(Hub::default()), Arc::new(Alarm::default()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(hints::listen(Arc::clone(&pool), Arc::clone(&hub)));
+        tasks.spawn(hints::watch_time(Arc::clone(&pool), Arc::clone(&hub), Arc::clone(&alarm)));
+        let core = Arc::new(Core { pool, hub, alarm, call_timeout });
+        let mut combine = |script, before: &[Vec<u8>]| Combiner::start(&core, script, before, &mut tasks);
+        let enqueues = combine(scripts::ENQUEUE, &[]);
+        let settlements = combine(scripts::SETTLE, &[]);
+        let appends = combine(scripts::APPEND, &[holder_argument(None)]);
+        Ok(Arc::new(RedisStore { core, enqueues, settlements, appends, found, tasks: Mutex::new(tasks) }))
+    }
+
+    /// What the server said at start of how it keeps what it acknowledges.
+    #[must_use]
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// How often the server came back without writes it had acknowledged, since this node started.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.core.pool.losses()
+    }
+
+    /// Ends every connection and stream; nothing is buffered.
+    pub fn close(&self) {
+        self.tasks.lock().abort_all();
+        self.core.hub.close();
+        self.core.pool.close();
+    }
+
+    async fn run(&self, script: Script, arguments: &[impl AsRef<[u8]> + Sync]) -> Result<Reply> {
+        self.core.run(script, arguments).await
+    }
+
+    /// Runs a batch that may be sent together with others if it is small.
+    async fn run_together<T: Clone>(
+        &self,
+        combiner: &Combiner,
+        script: Script,
+        before: &[Vec<u8>],
+        items: Vec<Vec<u8>>,
+        answer: impl Fn(u64, &Value) -> Result<ItemResult<T>>,
+    ) -> Result<Vec<ItemResult<T>>> {
+        if items.is_empty() || !combine::is_small(&items) {
+            return self.run_batch(script, before, items, answer).await;
+        }
+        let (epoch, values) = combiner.run(items).await?;
+        values.iter().map(|value| answer(epoch, value)).collect()
+    }
+
+    /// Runs a batch in as many steps as its size needs; `answer` reads one answer of each item.
+    async fn run_batch<T: Clone>(
+        &self,
+        script: Script,
+        before: &[Vec<u8>],
+        items: Vec<Vec<u8>>,
+        answer: impl Fn(u64, &Value) -> Result<ItemResult<T>>,
+    ) -> Result<Vec<ItemResult<T>>> {
+        sizes_fit(&items)?;
+        let mut answers = Vec::with_capacity(items.len());
+        let mut rest = items.as_slice();
+        while !rest.is_empty() {
+            let (step, behind) = rest.split_at(step_length(rest));
+            rest = behind;
+            let arguments: Vec<&[u8]> = before.iter().chain(step).map(Vec::as_slice).collect();
+            let told = match self.run(script, &arguments).await {
+                Ok(reply) => {
+                    let epoch = reply.epoch;
+                    let values = array(reply.answer)?;
+                    values.iter().map(|value| answer(epoch, value)).collect::<Result<Vec<_>>>()?
+                }
+                // Steps before this one are done, and their answers count.
+                Err(error) if !answers.is_empty() => {
+                    answers.extend(step.iter().map(|_| Err(error.clone())));
+                    let not_sent = StoreError::Unavailable("an earlier part of the batch failed".into());
+                    answers.extend(rest.iter().map(|_| Err(not_sent.clone())));
+                    return Ok(answers);
+                }
+                Err(error) => return Err(error),
+            };
+            if told.len() != step.len() {
+                return Err(corrupt("answers"));
+            }
+            answers.extend(told);
+        }
+        Ok(answers)
+    }
+}
+
+impl Core {
+    /// Runs an operation, and passes on whom it gave something new.
+    async fn run(&self, script: Script, arguments: &[impl AsRef<[u8]> + Sync]) -> Result<Reply> {
+        let reply = self.pool.run(script, arguments).await?;
+        if !reply.hints.is_empty()
+            && let Ok(hints) = codec::Hints::read(&reply.hints)
+        {
+            self.hub.publish_queues(&hints.queues);
+            self.hub.publish_topics(&hints.topics);
+        }
+        if let Some(at) = reply.soonest {
+            self.alarm.falls_due(at);
+        }
+        Ok(reply)
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn append_held(
+        &self,
+        holder: &Receipt,
+        batch: Vec<NewEvent>,
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        self.append_for(holder, batch).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch(self.core.pool.epoch())
+    }
+}
+
+fn sizes_fit(items: &[Vec<u8>]) -> Result<()> {
+    match items.iter().map(Vec::len).find(|bytes| *bytes > config::ITEM_BYTES_MAX) {
+        Some(bytes) => Err(StoreError::Invalid(format!(
+            "an item with its effects has {bytes} bytes, on Redis the limit is {}",
+            config::ITEM_BYTES_MAX
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// How many items of a batch go into the next step: at least one.
+fn step_length(items: &[Vec<u8>]) -> usize {
+    let mut bytes = 0;
+    let fits = items.iter().take(config::SCRIPT_ITEMS_MAX).take_while(|item| {
+        bytes += item.len();
+        bytes <= config::SCRIPT_BYTES_MAX
+    });
+    fits.count().max(1)
+}
+
+/// A receipt as the first argument of an append; nothing for none.
+fn holder_argument(holder: Option<&Receipt>) -> Vec<u8> {
+    holder.map(codec::receipt_item).unwrap_or_default()
+}
+
+fn array(value: Value) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(values) => Ok(values),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(corrupt("no list")),
+    }
+}
+
+fn bytes(value: Value) -> Result<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes.into()),
+        _ => Err(corrupt("no bytes")),
+    }
+}
+
+fn integer(value: &Value) -> Result<i64> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        _ => Err(corrupt("no number")),
+    }
+}
+
+fn count<T: TryFrom<i64>>(value: &Value) -> Result<T> {
+    T::try_from(integer(value)?).map_err(|_| corrupt("a number out of range"))
+}

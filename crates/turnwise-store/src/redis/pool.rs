@@ -1,0 +1,385 @@
+//! A fixed number of connections to the server that holds the namespace, each made again when it broke; and the
+//! history this node has seen (clause X5).
+
+use super::config::{Address, PAUSE_MAX, PAUSE_MIN, RedisConfig, TRIES_MAX};
+use super::link::{Again, Failure, Link, text};
+use super::scripts::{ALL, JOIN, Script, as_sent};
+use crate::clock::{Clock, Moment};
+use parking_lot::Mutex;
+use redis::{Cmd, Value};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use turnwise_core::{Result, StoreError, Timestamp};
+
+type Tried<T> = std::result::Result<T, Failure>;
+
+/// What this node has seen of the store.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    epoch: u64,
+    /// Of the server's process that `writes` was told by.
+    run: String,
+    writes: i64,
+    sequence: i64,
+    token: i64,
+}
+
+/// The answer to a script.
+pub(super) struct Reply {
+    pub(super) epoch: u64,
+    pub(super) now: Timestamp,
+    /// When something that this operation stored falls due.
+    pub(super) soonest: Option<Timestamp>,
+    pub(super) hints: Vec<u8>,
+    pub(super) answer: Value,
+}
+
+/// One connection, or the pause until it is tried again.
+#[derive(Default)]
+struct Slot {
+    link: Option<Link>,
+    failed: Option<Failed>,
+}
+
+/// The last try to connect.
+struct Failed {
+    at: Moment,
+    /// Until the next one.
+    pause: Duration,
+    what: String,
+}
+
+pub(super) struct Pool {
+    address: Address,
+    prefix: String,
+    /// Who this node is among those that share the store.
+    pub(super) node: String,
+    call_timeout: Duration,
+    clock: Option<Clock>,
+    slots: Vec<tokio::sync::Mutex<Slot>>,
+    next: AtomicUsize,
+    /// The node of a cluster that owns the namespace.
+    owner: Mutex<Option<(String, u16)>>,
+    next_host: AtomicUsize,
+    shas: Mutex<Vec<String>>,
+    seen: Mutex<Seen>,
+    epoch: AtomicU64,
+    losses: AtomicU64,
+    is_closed: AtomicBool,
+    drivers: Mutex<JoinSet<()>>,
+}
+
+/// A number that nobody else has.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+fn pause_after(last: Option<Duration>) -> Duration {
+    let doubled = last.map_or(PAUSE_MIN, |last| last * 2).min(PAUSE_MAX);
+    // Nodes that lost the same server come back apart.
+    let jitter = u32::try_from(random() % 1_000).unwrap_or_default();
+    doubled.mul_f64(0.75 + f64::from(jitter) / 2_000.0)
+}
+
+impl Pool {
+    pub(super) fn new(url: &str, config: &RedisConfig, clock: Option<Clock>) -> Result<Pool> {
+        Ok(Pool {
+            address: Address::parse(url)?,
+            prefix: config.prefix()?,
+            node: format!("{:016x}", random()),
+            call_timeout: config.call_timeout,
+            clock,
+            slots: (0..config.pool.max(1)).map(|_| tokio::sync::Mutex::default()).collect(),
+            next: AtomicUsize::new(0),
+            owner: Mutex::new(None),
+            next_host: AtomicUsize::new(0),
+            shas: Mutex::new(Vec::new()),
+            seen: Mutex::new(Seen::default()),
+            epoch: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            drivers: Mutex::new(JoinSet::new()),
+        })
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// How often the server came back without writes it had acknowledged.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn channel(&self) -> String {
+        format!("{}hints", self.prefix)
+    }
+
+    /// Ends every connection.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.drivers.lock().abort_all();
+    }
+
+    /// The host to connect to.
+    pub(super) fn host(&self) -> (String, u16) {
+        if let Some(owner) = self.owner.lock().clone() {
+            return owner;
+        }
+        let at = self.next_host.fetch_add(1, Ordering::Relaxed);
+        let hosts = &self.address.hosts;
+        hosts.get(at % hosts.len().max(1)).cloned().unwrap_or_default()
+    }
+
+    /// Runs one script and waits for its answer, no longer than the call may take.
+    pub(super) async fn run(&self, script: Script, arguments: &[impl AsRef<[u8]> + Sync]) -> Result<Reply> {
+        let sent = Mutex::new(None);
+        let tried = self.try_some_times(script, arguments, &sent);
+        match tokio::time::timeout(self.call_timeout, tried).await {
+            Ok(answer) => answer.map_err(|failure| failure.error(script.changes)),
+            Err(_) => {
+                let what = format!("no answer from Redis within {:?}", self.call_timeout);
+                let failure = match sent.lock().take() {
+                    // What does not answer this does not answer the next one either.
+                    Some(link) => {
+                        Link::give_up(&link);
+                        Failure::Unknown(what)
+                    }
+                    None => Failure::NotDone(what),
+                };
+                Err(failure.error(script.changes))
+            }
+        }
+    }
+
+    /// A command outside of the scripts, for looking at the server.
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value> {
+        let asked = async { self.link().await?.send(command).await };
+        match tokio::time::timeout(self.call_timeout, asked).await {
+            Ok(answer) => answer.map_err(|failure| failure.error(false)),
+            Err(_) => {
+                let what = format!("no answer from Redis within {:?}", self.call_timeout);
+                Err(StoreError::Unavailable(what))
+            }
+        }
+    }
+
+    async fn try_some_times(
+        &self,
+        script: Script,
+        arguments: &[impl AsRef<[u8]> + Sync],
+        sent: &Mutex<Option<Link>>,
+    ) -> Tried<Reply> {
+        let mut tries = 0;
+        loop {
+            let link = self.link().await?;
+            *sent.lock() = Some(link.clone());
+            let failure = match self.send(&link, script, arguments).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            *sent.lock() = None;
+            tries += 1;
+            match &failure {
+                Failure::Again(what, _) if tries < TRIES_MAX => match what {
+                    Again::Scripts => self.load_scripts(&link).await?,
+                    Again::Join => self.join(&link).await?,
+                    Again::Owner => {
+                        *self.owner.lock() = None;
+                        link.give_up();
+                    }
+                },
+                // A read is harmless to repeat.
+                Failure::Unknown(_) if !script.changes && link.is_broken() && tries < TRIES_MAX => {}
+                _ => return Err(failure),
+            }
+        }
+    }
+
+    async fn send(&self, link: &Link, script: Script, arguments: &[impl AsRef<[u8]> + Sync]) -> Tried<Reply> {
+        let seen = self.seen.lock().clone();
+        let sha = self.shas.lock().get(script.number).cloned().unwrap_or_default();
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(sha).arg(1).arg(&self.prefix).arg(seen.epoch).arg(seen.writes).arg(self.time());
+        command.arg(&self.node);
+        for argument in arguments {
+            command.arg(argument.as_ref());
+        }
+        let value = link.send(&command).await?;
+        let reply = reply(value, seen.epoch)
+            .ok_or_else(|| Failure::Unknown(format!("Redis answered {} with something else", script.name)))?;
+        self.learn(&seen, link, &reply.0);
+        Ok(reply.1)
+    }
+
+    fn learn(&self, sent: &Seen, link: &Link, writes: &i64) {
+        let mut seen = self.seen.lock();
+        if seen.epoch == sent.epoch && *seen.run == *link.run {
+            seen.writes = seen.writes.max(*writes);
+        }
+    }
+
+    /// What tokens and sequences were told: they are not given out again after a loss.
+    pub(super) fn learn_numbers(&self, sequence: u64, token: u64) {
+        let mut seen = self.seen.lock();
+        seen.sequence = seen.sequence.max(sequence.cast_signed());
+        seen.token = seen.token.max(token.cast_signed());
+    }
+
+    /// The time a test wants it to be, or nothing for the server's own.
+    fn time(&self) -> String {
+        self.clock.as_ref().map(|clock| clock().0.to_string()).unwrap_or_default()
+    }
+
+    /// A connection that works, as far as is known. Waits for one to be made.
+    async fn link(&self) -> Tried<Link> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
+        let slot = self.slots.get(at).ok_or_else(|| Failure::NotDone("no connections".into()))?;
+        let came = Moment::now();
+        let mut slot = slot.lock().await;
+        if let Some(link) = slot.link.as_ref().filter(|link| !link.is_broken()) {
+            return Ok(link.clone());
+        }
+        slot.link = None;
+        if let Some(failed) = &slot.failed {
+            if failed.at.elapsed() < came.elapsed() {
+                // Somebody tried while this one waited: a crowd does not try one after another.
+                return Err(Failure::NotDone(failed.what.clone()));
+            }
+            tokio::time::sleep(failed.pause.saturating_sub(failed.at.elapsed())).await;
+        }
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Failure::NotDone("the store is closed".into()));
+        }
+        match self.connect().await {
+            Ok(link) => {
+                *slot = Slot { link: Some(link.clone()), failed: None };
+                Ok(link)
+            }
+            Err(failure) => {
+                *self.owner.lock() = None;
+                let pause = pause_after(slot.failed.as_ref().map(|failed| failed.pause));
+                slot.failed = Some(Failed { at: Moment::now(), pause, what: failure.text().to_owned() });
+                Err(failure)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Tried<Link> {
+        let host = self.host();
+        let (mut link, is_cluster) = self.dial(&host).await?;
+        if is_cluster && self.owner.lock().is_none() {
+            let owner = self.find_owner(&link, &host).await?;
+            if owner != host {
+                link = self.dial(&owner).await?.0;
+            }
+            *self.owner.lock() = Some(owner);
+        }
+        if self.shas.lock().is_empty() {
+            self.load_scripts(&link).await?;
+        }
+        self.join(&link).await?;
+        Ok(link)
+    }
+
+    async fn dial(&self, host: &(String, u16)) -> Tried<(Link, bool)> {
+        let mut link = Link::open(&self.address, host, &self.drivers).await?;
+        let told = link.told().await?;
+        link.run = told.run;
+        Ok((link, told.is_cluster))
+    }
+
+    /// The node of a cluster that owns the slot of all our keys.
+    async fn find_owner(&self, link: &Link, asked: &(String, u16)) -> Tried<(String, u16)> {
+        let slot = link.prepare(redis::cmd("CLUSTER").arg("KEYSLOT").arg(&self.prefix)).await?;
+        let slots = link.prepare(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+        let (Value::Int(slot), Value::Array(ranges)) = (slot, slots) else {
+            return Err(Failure::NotDone("the cluster does not tell its slots".into()));
+        };
+        ranges.into_iter().find_map(|range| owner_of(slot, range, asked)).ok_or_else(|| {
+            Failure::NotDone("no node of the cluster serves the slot of this namespace".into())
+        })
+    }
+
+    async fn load_scripts(&self, link: &Link) -> Tried<()> {
+        let mut shas = Vec::with_capacity(ALL.len());
+        for script in ALL {
+            shas.push(text(
+                link.prepare(redis::cmd("SCRIPT").arg("LOAD").arg(as_sent(script.source))).await?,
+            ));
+        }
+        *self.shas.lock() = shas;
+        Ok(())
+    }
+
+    /// Takes part in the history that the server holds, and notices that it is another one.
+    async fn join(&self, link: &Link) -> Tried<()> {
+        let seen = self.seen.lock().clone();
+        let epoch = if seen.epoch == 0 { String::new() } else { seen.epoch.to_string() };
+        let mut command = redis::cmd("EVAL");
+        command.arg(JOIN).arg(1).arg(&self.prefix).arg(epoch).arg(seen.writes).arg(&seen.run);
+        command.arg(seen.sequence).arg(seen.token).arg(self.time()).arg(&*link.run);
+        let answer = link.prepare(&command).await?;
+        let Value::Array(parts) = answer else {
+            return Err(Failure::NotDone("Redis answered join with something else".into()));
+        };
+        let mut parts = parts.into_iter();
+        let epoch = parts.next().map(text).and_then(|epoch| epoch.parse::<u64>().ok());
+        let (Some(epoch), Some(Value::Int(writes)), Some(Value::Int(code))) =
+            (epoch, parts.next(), parts.next())
+        else {
+            return Err(Failure::NotDone("Redis answered join with something else".into()));
+        };
+        let mut now = self.seen.lock();
+        if epoch < now.epoch {
+            // Somebody else of this node has joined a later history meanwhile.
+            return Err(Failure::Again(Again::Join, "the history of this store changed".into()));
+        }
+        let is_other = now.epoch != 0 && now.epoch != epoch;
+        let writes = if is_other || *now.run != *link.run { writes } else { now.writes.max(writes) };
+        *now = Seen { epoch, run: link.run.to_string(), writes, ..now.clone() };
+        drop(now);
+        self.epoch.store(epoch, Ordering::Release);
+        if is_other || code == 2 {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                epoch,
+                "Redis came back without writes it had acknowledged; readers of streams are told of the gap"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn reply(value: Value, epoch: u64) -> Option<(i64, Reply)> {
+    let Value::Array(parts) = value else { return None };
+    let [writes, now, soonest, hints, answer] = <[Value; 5]>::try_from(parts).ok()?;
+    let (Value::Int(writes), Value::Int(now), Value::Int(soonest), Value::BulkString(hints)) =
+        (writes, now, soonest, hints)
+    else {
+        return None;
+    };
+    let soonest = Some(soonest).filter(|at| *at != 0).map(Timestamp);
+    Some((writes, Reply { epoch, now: Timestamp(now), soonest, hints, answer }))
+}
+
+/// The first node of a range of slots, if it holds this one.
+fn owner_of(slot: i64, range: Value, asked: &(String, u16)) -> Option<(String, u16)> {
+    let Value::Array(parts) = range else { return None };
+    let mut parts = parts.into_iter();
+    let (Some(Value::Int(first)), Some(Value::Int(last)), Some(Value::Array(node))) =
+        (parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let mut node = node.into_iter();
+    let (host, Some(Value::Int(port))) = (text(node.next()?), node.next()) else { return None };
+    let host = if host.is_empty() { asked.0.clone() } else { host };
+    (first..=last).contains(&slot).then_some((host, u16::try_from(port).ok()?))
+}

@@ -1,0 +1,57 @@
+-- queue, limit, lease, bytes after which no more are handed out. Answers name, record and body of each.
+local queue, limit, lease, bytes_max = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+tick()
+local claimed, bodies, bytes, ended = {}, {}, 0, 0
+local is_open = true
+while is_open and #claimed < limit do
+  local heads_now = call('ZPOPMIN', ready_key(queue), limit - #claimed)
+  is_open = #heads_now > 0
+  dirty = dirty or is_open
+  local taken = 0
+  for at = 1, #heads_now, 2 do
+    local name = heads_now[at]
+    local known, body = heads[name], new_bodies[name]
+    if not known or not body then
+      local raw = call('HMGET', MESSAGES, name, 'b' .. name)
+      known, body = known or learn_head(name, raw[1]), raw[2]
+    end
+    local is_used_up = known[ATTEMPT] >= known[MAX]
+    if is_used_up or is_expired(known) then
+      is_open = ended < TICK_ITEMS_MAX
+      if is_open then
+        taken, ended = at + 1, ended + 1
+        if is_used_up then
+          give_up(name, known, 'attempts used up: the holder died')
+        else
+          expire(name, known)
+        end
+      end
+      -- Others may be heads now.
+      break
+    end
+    taken = at + 1
+    move_to(name, known, LEASED)
+    known[ATTEMPT], known[TOKEN], known[LEASE] = known[ATTEMPT] + 1, next_token(), now + lease
+    falls_due('leases', known[LEASE], name)
+    claimed[#claimed + 1], bodies[#claimed + 1] = name, body
+    bytes = bytes + #body
+    if bytes > bytes_max then
+      is_open = false
+      hinted_queues[queue] = true
+      break
+    end
+  end
+  -- Heads that are not needed wait on.
+  for at = taken + 1, #heads_now, 2 do
+    write('ZADD', ready_key(queue), heads_now[at + 1], heads_now[at])
+  end
+end
+if ended == TICK_ITEMS_MAX or next_due <= now then
+  -- More may be claimable once more was noticed: whoever claims should come again.
+  hinted_queues[queue] = true
+end
+local answer = finish({})
+for at, name in ipairs(claimed) do
+  answer[5][3 * at - 2], answer[5][3 * at - 1], answer[5][3 * at] = name, packed[name], bodies[at]
+end
+return answer
