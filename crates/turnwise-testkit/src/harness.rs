@@ -29,6 +29,11 @@ pub trait Harness: Send + Sync {
     fn clock(&self) -> &ManualClock;
     /// Whether anything is left after a crash.
     fn durable(&self) -> bool;
+    /// Whether a lease that need not be durable outlives a crash all the same: on a server that several nodes
+    /// share it does not end with one of them, but when its time is over.
+    fn keeps_lazy_leases(&self) -> bool {
+        false
+    }
     /// Messages for clause Q17; only the mutant run, which looks elsewhere, asks for fewer.
     fn backlog(&self) -> usize {
         BACKLOG

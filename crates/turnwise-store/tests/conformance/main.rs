@@ -5,21 +5,30 @@
 
 mod engines;
 mod power_cut;
+#[cfg(feature = "redis")]
+mod redis;
 
 use engines::{Folder, Memory, PowerCut};
 use std::io::Write as _;
 use turnwise_testkit::report::{Table, check, named};
 use turnwise_testkit::trial::Ran;
-use turnwise_testkit::{Harness, model};
+use turnwise_testkit::{Harness, model, servers};
 
-/// Columns of the table.
+/// Columns of the table without those of servers that are not installed.
 const ENGINES: usize = 3;
 static TABLE: Table = Table::new();
+
+/// Columns of the table.
+fn engines() -> usize {
+    let redis = cfg!(feature = "redis") && servers::find(servers::redis::PROGRAM, &[]).is_some();
+    // Redis has two columns: one server, and a cluster.
+    ENGINES + if redis { 2 } else { 0 }
+}
 
 fn holds(clause: &str, harness: &dyn Harness) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ran = runtime.block_on(check(named(clause).expect("a clause of this name"), harness));
-    let table = TABLE.enter(clause, harness.name(), ran.clone(), ENGINES);
+    let table = TABLE.enter(clause, harness.name(), ran.clone(), engines());
     if let Some(table) = &table {
         // Past the capture of test output: the table is what this run is for.
         let _ = std::io::stderr().write_all(format!("\n{}\n", table.text).as_bytes());
@@ -54,6 +63,40 @@ mod embedded {
 mod power_cuts {
     use super::*;
     turnwise_testkit::for_each_clause!(clauses, PowerCut::default());
+}
+
+#[cfg(feature = "redis")]
+mod redis_clauses {
+    use super::redis::{Redis, is_there};
+    use super::*;
+
+    macro_rules! clauses {
+        ([$harness:expr] $($file:ident $name:ident;)*) => {
+            $(#[test]
+            fn $name() {
+                if is_there() {
+                    holds(stringify!($name), &$harness);
+                }
+            })*
+        };
+    }
+
+    mod one {
+        use super::*;
+        turnwise_testkit::for_each_clause!(clauses, Redis::default());
+    }
+
+    mod cluster {
+        use super::*;
+        turnwise_testkit::for_each_clause!(clauses, Redis::cluster());
+    }
+
+    #[test]
+    fn model_agrees_with_redis() {
+        if is_there() {
+            histories(&Redis::default(), 12, 80);
+        }
+    }
 }
 
 fn histories(harness: &dyn Harness, count: u64, steps: u32) {

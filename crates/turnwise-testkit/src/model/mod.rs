@@ -87,7 +87,8 @@ impl<'a> History<'a> {
         harness.clock().set(crate::clock::START);
         let trial = Trial::new(harness).await;
         let oracle = Oracle::new(trial.store.epoch());
-        let generator = Generator::new(seed, harness.durable());
+        let mut generator = Generator::new(seed, harness.durable());
+        generator.options.lazy &= !harness.keeps_lazy_leases();
         History { trial, oracle, generator, log: Vec::new() }
     }
 

@@ -1,0 +1,129 @@
+//! The Redis engine as the suite opens and crashes it: a server of the test's own, a namespace for each store.
+
+use async_trait::async_trait;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use turnwise_core::Store;
+use turnwise_store::redis::{RedisConfig, RedisStore};
+use turnwise_testkit::harness::{BACKLOG, HangSwitch};
+use turnwise_testkit::servers::{Server, redis};
+use turnwise_testkit::{Harness, ManualClock};
+
+/// A store on a server that may hang gives up after this long.
+const IMPATIENCE: Duration = Duration::from_millis(400);
+
+/// One server, or a cluster.
+enum Servers {
+    One(Server),
+    Cluster(redis::Cluster),
+}
+
+impl Servers {
+    fn url(&self) -> String {
+        match self {
+            Servers::One(server) => redis::url(server),
+            Servers::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    fn crash(&self) {
+        match self {
+            Servers::One(server) => server.restart(),
+            Servers::Cluster(cluster) => cluster.crash(),
+        }
+    }
+
+    fn freeze(&self, frozen: bool) {
+        match self {
+            Servers::One(server) => server.freeze(frozen),
+            Servers::Cluster(cluster) => cluster.freeze(frozen),
+        }
+    }
+}
+
+/// `redis`. A crash is the end of the server, killed without warning and started again on what it left.
+#[derive(Default)]
+pub(crate) struct Redis {
+    clock: ManualClock,
+    is_cluster: bool,
+    servers: OnceLock<Arc<Servers>>,
+    spaces: AtomicU32,
+    opened: Mutex<Option<RedisConfig>>,
+}
+
+/// Whether there is a Redis to run; says so if not.
+pub(crate) fn is_there() -> bool {
+    redis::program().is_some()
+}
+
+impl Redis {
+    /// The same on three servers that share the slots.
+    pub(crate) fn cluster() -> Redis {
+        Redis { is_cluster: true, ..Redis::default() }
+    }
+
+    fn servers(&self) -> &Arc<Servers> {
+        self.servers.get_or_init(|| {
+            let servers = match self.is_cluster {
+                true => redis::Cluster::start().map(Servers::Cluster),
+                false => redis::start().map(Servers::One),
+            };
+            Arc::new(servers.expect("its program was there before"))
+        })
+    }
+
+    async fn fresh(&self, config: RedisConfig) -> Arc<dyn Store> {
+        let space = self.spaces.fetch_add(1, Ordering::Relaxed);
+        self.start(RedisConfig { namespace: format!("space-{space}"), ..config }).await
+    }
+
+    async fn start(&self, config: RedisConfig) -> Arc<dyn Store> {
+        let url = self.servers().url();
+        *self.opened.lock().unwrap() = Some(config.clone());
+        let store = RedisStore::open(&url, config, Some(self.clock.reader())).await;
+        store.expect("the server is there")
+    }
+}
+
+#[async_trait]
+impl Harness for Redis {
+    fn name(&self) -> &str {
+        if self.is_cluster { "cluster" } else { "redis" }
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        self.fresh(RedisConfig::default()).await
+    }
+
+    async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        drop(store);
+        self.servers().crash();
+        let config = self.opened.lock().unwrap().clone().expect("it was opened");
+        self.start(config).await
+    }
+
+    async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str> {
+        let config = RedisConfig { call_timeout: IMPATIENCE, ..RedisConfig::default() };
+        let store = self.fresh(config).await;
+        let servers = Arc::clone(self.servers());
+        Ok((store, Box::new(move |hangs| servers.freeze(hangs))))
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+
+    fn backlog(&self) -> usize {
+        // The cluster runs the very scripts that the one server ran with all of them.
+        if self.is_cluster { BACKLOG / 10 } else { BACKLOG }
+    }
+
+    fn keeps_lazy_leases(&self) -> bool {
+        true
+    }
+}
