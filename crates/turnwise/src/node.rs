@@ -14,13 +14,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use turnwise_broker::{Broker, BrokerConfig, CallbackRules, Housekeeping};
+use turnwise_core::StoreError;
 use turnwise_dispatch::{
     CallbackConfig, CallbackWorker, DispatchConfig, Dispatcher, StreamMode, SystemResolver,
 };
 use turnwise_gateway::{AgentProbe, AgentStatus, Drain, Gateway, GatewayConfig};
 use turnwise_metrics::{Source, Spans};
-use turnwise_store::embedded::EmbeddedConfig;
+use turnwise_store::embedded::{Durability, EmbeddedConfig};
 use turnwise_store::open::{self, Opened};
+use turnwise_store::redis::RedisConfig;
 use turnwise_store::system_clock;
 
 /// Room after the drain time for the rest: answers on their way, connections that end.
@@ -65,7 +67,10 @@ impl Node {
         listener: TcpListener,
         spans: Option<Arc<dyn Spans>>,
     ) -> Result<Node, Failure> {
-        let store = open_store(config)?;
+        let store = open_store(config).await?;
+        if let Some(weakness) = store.weakness() {
+            tracing::warn!(weakness, "the store keeps less than it acknowledges");
+        }
         let broker = Broker::start(store.store(), broker_config(config), Arc::new(nonce), system_clock())
             .await
             .map_err(|error| Failure::new(Exit::Failure, "the store does not work", error.to_string()))?;
@@ -81,6 +86,7 @@ impl Node {
         let engine = match config.store {
             StoreKind::Memory => "memory",
             StoreKind::Embedded => "embedded",
+            StoreKind::Redis(_) => "redis",
         };
         let mut metrics: Vec<Arc<dyn Source>> = vec![Arc::new(Process::new(broker.now().0, engine))];
         metrics.extend(node.store.metrics());
@@ -236,15 +242,26 @@ async fn ended_by(limit: Instant, parts: &mut JoinSet<()>) {
     }
 }
 
-fn open_store(config: &Config) -> Result<Opened, Failure> {
-    let url = match config.store {
+async fn open_store(config: &Config) -> Result<Opened, Failure> {
+    let not_open =
+        |error: StoreError| Failure::new(Exit::Failure, "the store does not open", error.to_string());
+    let url = match &config.store {
         StoreKind::Memory => "memory:".to_owned(),
         StoreKind::Embedded => format!("file:{}", config.data_dir.display()),
+        StoreKind::Redis(url) => {
+            let server = &config.server;
+            let redis = RedisConfig {
+                namespace: server.namespace.clone(),
+                durability: if server.is_durable { Durability::Immediate } else { Durability::Relaxed },
+                pool: server.connections as usize,
+                call_timeout: server.timeout,
+            };
+            return open::connect(url.text(), redis).await.map_err(not_open);
+        }
     };
     let embedded = EmbeddedConfig { quick_repair: config.quick_repair, ..EmbeddedConfig::default() };
     open::open(&url, embedded, system_clock()).map_err(|error| {
-        Failure::new(Exit::Failure, "the store does not open", error.to_string())
-            .hint("one process at a time uses a folder; choose another with --data-dir")
+        not_open(error).hint("one process at a time uses a folder; choose another with --data-dir")
     })
 }
 

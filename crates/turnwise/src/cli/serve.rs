@@ -179,9 +179,10 @@ async fn listen(config: &Config) -> Result<TcpListener, Failure> {
 
 fn announce(context: &Context, config: &Config, address: SocketAddr, mock: bool) {
     let url = format!("http://{address}");
-    let store = match config.store {
+    let store = match &config.store {
         StoreKind::Embedded => format!("embedded, {}", config.data_dir.display()),
         StoreKind::Memory => "memory: nothing is kept when this process ends".into(),
+        StoreKind::Redis(url) => url.place(),
     };
     let agent = match (&config.agent_base_url, mock) {
         (Some(url), true) => format!("fake, {url}"),

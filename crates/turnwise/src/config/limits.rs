@@ -30,6 +30,11 @@ pub(super) const CALLBACK_TIMEOUT: RangeInclusive<Duration> = MOMENT..=Duration:
 pub(super) const CALLBACK_ATTEMPTS: RangeInclusive<u64> = 1..=1_000;
 /// Turns that wait are counted, not listed.
 pub(super) const DEPTH: RangeInclusive<u64> = 1..=1_000_000;
+/// One carries hundreds of operations at once.
+pub(super) const STORE_CONNECTIONS: RangeInclusive<u64> = 1..=256;
+/// Longer than a lease nobody waits.
+pub(super) const STORE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
 /// Renewed every third of it: less than a second would be lost to a slow disk.
 pub(super) const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=LEASE_MAX;
 /// More would repeat a turn that kills its process for days.

@@ -9,6 +9,7 @@ mod limits;
 mod roles;
 pub(crate) mod settings;
 mod show;
+mod store;
 
 pub(crate) use callbacks::Callbacks;
 pub(crate) use keys::Key;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub(crate) use store::{ServerStore, ServerUrl};
 use turnwise_gateway::Rate;
 
 /// Most ports that are tried when the default one is taken.
@@ -34,6 +36,8 @@ pub(crate) enum StoreKind {
     Embedded,
     /// Lost when the process ends.
     Memory,
+    /// On a Redis server.
+    Redis(ServerUrl),
 }
 
 impl StoreKind {
@@ -41,6 +45,7 @@ impl StoreKind {
     pub(crate) fn is_shared(&self) -> bool {
         match self {
             StoreKind::Embedded | StoreKind::Memory => false,
+            StoreKind::Redis(_) => true,
         }
     }
 }
@@ -72,6 +77,7 @@ pub(crate) struct Config {
     pub(crate) conversation_rate: Option<Rate>,
     pub(crate) store: StoreKind,
     pub(crate) roles: Roles,
+    pub(crate) server: ServerStore,
     pub(crate) data_dir: PathBuf,
     pub(crate) quick_repair: bool,
     pub(crate) agent_base_url: Option<String>,
@@ -129,6 +135,7 @@ impl Config {
             key_rate: read.rate("rate.per_key_per_second", "rate.per_key_burst")?,
             conversation_rate: read
                 .rate("rate.per_conversation_per_second", "rate.per_conversation_burst")?,
+            server: ServerStore::read(&read)?,
             data_dir: PathBuf::from(read.text("store.data_dir").unwrap_or_default()),
             quick_repair: read.switch("store.quick_repair")?,
             agent_base_url: read.agent_url()?,
@@ -272,23 +279,6 @@ impl Reader<'_> {
         })?;
         Ok(Some(url.trim_end_matches('/').to_owned()))
     }
-
-    fn store(&self) -> Result<StoreKind, ConfigError> {
-        let (url, source) = self.layers.get("store.url");
-        let redis = self.text("store.redis_url").filter(|_| source == Source::Default);
-        let named = redis.unwrap_or(url);
-        let scheme = named.split("://").next().unwrap_or_default().to_ascii_lowercase();
-        match (named.as_str(), scheme.as_str()) {
-            ("embedded", _) => Ok(StoreKind::Embedded),
-            ("memory", _) => Ok(StoreKind::Memory),
-            (_, "redis" | "rediss" | "postgres" | "postgresql") => Err(ConfigError {
-                detail: format!("the store {scheme}:// is not built into this version"),
-                hint: "unset REDIS_URL, or set TURNWISE_STORE=embedded to keep messages in a folder on this disk"
-                    .into(),
-            }),
-            _ => Err(self.wrong("store.url", "embedded or memory")),
-        }
-    }
 }
 
 /// Bytes as hex digits.
@@ -371,11 +361,13 @@ mod tests {
     }
 
     #[test]
-    fn redis_is_refused_with_a_sentence_unless_another_store_is_named() {
+    fn redis_is_the_store_unless_another_one_is_named() {
         let redis = ("REDIS_URL", "redis://:secret@host");
-        let error = load("", &[redis], &[]).unwrap_err();
-        assert!(error.hint.contains("TURNWISE_STORE=embedded"), "{error:?}");
-        assert!(!format!("{error:?}").contains("secret"));
+        let config = load("", &[redis], &[]).unwrap();
+        assert!(matches!(&config.store, StoreKind::Redis(url) if url.text() == redis.1), "{config:?}");
+        assert!(!format!("{:?}", config.store).contains("secret"));
+        assert!(load("", &[("TURNWISE_STORE", "rediss://host")], &[]).is_err());
+        assert!(load("", &[redis, ("TURNWISE_STORE_DURABILITY", "some")], &[]).is_err());
         assert_eq!(load("", &[redis, ("TURNWISE_STORE", "memory")], &[]).unwrap().store, StoreKind::Memory);
         assert!(load("", &[("TURNWISE_STORE", "postgres://x")], &[]).is_err());
     }

@@ -41,7 +41,7 @@ pub(crate) fn rows(config: &Config) -> Vec<Row> {
 }
 
 /// A URL without the user and password it may hold.
-fn without_password(text: &str) -> String {
+pub(super) fn without_password(text: &str) -> String {
     match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
         Some((scheme, (_, host))) => format!("{scheme}://{MASK}@{host}"),
         None => text.to_owned(),

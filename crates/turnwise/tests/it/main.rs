@@ -20,6 +20,7 @@ mod otel;
 mod outage;
 mod page;
 mod power;
+mod redis;
 mod secrets;
 mod send;
 mod stream;
