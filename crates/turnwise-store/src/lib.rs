@@ -1,5 +1,6 @@
 //! Storage engines of Turnwise: `memory` for a process's life, `embedded` for
-//! a folder on disk, `redis` for a server that several nodes share. The only crate that names a database driver.
+//! a folder on disk, `redis` and `postgres` for a server
+//! that several nodes share. The only crate that names a database driver.
 
 pub mod clock;
 pub mod embedded;
@@ -9,6 +10,8 @@ pub mod memory;
 pub mod mutants;
 pub mod open;
 mod own;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 

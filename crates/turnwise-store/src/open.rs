@@ -3,6 +3,8 @@
 use crate::clock::Clock;
 use crate::embedded::{EmbeddedConfig, EmbeddedStore};
 use crate::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+use crate::postgres::{PostgresConfig, PostgresStore};
 #[cfg(feature = "redis")]
 use crate::redis::{RedisConfig, RedisStore};
 use std::path::Path;
@@ -15,6 +17,9 @@ pub enum Opened {
     Memory(Arc<MemoryStore>),
     /// In a folder.
     Embedded(Arc<EmbeddedStore>),
+    /// On a PostgreSQL server.
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<PostgresStore>),
     /// On a Redis server.
     #[cfg(feature = "redis")]
     Redis(Arc<RedisStore>),
@@ -27,6 +32,8 @@ impl Opened {
         match self {
             Opened::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
             Opened::Embedded(store) => Arc::clone(store) as Arc<dyn Store>,
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(store) => Arc::clone(store) as Arc<dyn Store>,
             #[cfg(feature = "redis")]
             Opened::Redis(store) => Arc::clone(store) as Arc<dyn Store>,
         }
@@ -38,6 +45,8 @@ impl Opened {
         match self {
             Opened::Memory(_) => None,
             Opened::Embedded(store) => Some(store.metrics()),
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(_) => None,
             #[cfg(feature = "redis")]
             Opened::Redis(_) => None,
         }
@@ -48,6 +57,8 @@ impl Opened {
         match self {
             Opened::Memory(_) => {}
             Opened::Embedded(store) => store.close(),
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(store) => store.close(),
             #[cfg(feature = "redis")]
             Opened::Redis(store) => store.close(),
         }
@@ -58,6 +69,10 @@ impl Opened {
     pub fn weakness(&self) -> Option<String> {
         match self {
             Opened::Memory(_) | Opened::Embedded(_) => None,
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(store) => {
+                store.weakness().map(|weak| format!("a crash of PostgreSQL loses messages: {weak}"))
+            }
             #[cfg(feature = "redis")]
             Opened::Redis(store) => {
                 let found = store.found();
@@ -97,4 +112,13 @@ pub fn open(url: &str, config: EmbeddedConfig, clock: Clock) -> Result<Opened> {
 #[cfg(feature = "redis")]
 pub async fn connect(url: &str, config: RedisConfig) -> Result<Opened> {
     RedisStore::open(url, config, None).await.map(Opened::Redis)
+}
+
+/// Opens a store in a PostgreSQL schema, which several nodes may share.
+///
+/// # Errors
+/// What the engine says.
+#[cfg(feature = "postgres")]
+pub async fn connect_postgres(url: &str, config: PostgresConfig) -> Result<Opened> {
+    PostgresStore::open(url, config, None).await.map(Opened::Postgres)
 }

@@ -22,9 +22,12 @@ use turnwise_gateway::{AgentProbe, AgentStatus, Drain, Gateway, GatewayConfig};
 use turnwise_metrics::{Source, Spans};
 use turnwise_store::embedded::{Durability, EmbeddedConfig};
 use turnwise_store::open::{self, Opened};
+use turnwise_store::postgres::PostgresConfig;
 use turnwise_store::redis::RedisConfig;
 use turnwise_store::system_clock;
 
+/// Connections to PostgreSQL for each that is asked for: one carries one operation at a time.
+const POSTGRES_CONNECTIONS: usize = 4;
 /// Room after the drain time for the rest: answers on their way, connections that end.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
 /// Part of the drain time that is kept for giving turns back: a fifth, and this at most.
@@ -87,6 +90,7 @@ impl Node {
             StoreKind::Memory => "memory",
             StoreKind::Embedded => "embedded",
             StoreKind::Redis(_) => "redis",
+            StoreKind::Postgres(_) => "postgres",
         };
         let mut metrics: Vec<Arc<dyn Source>> = vec![Arc::new(Process::new(broker.now().0, engine))];
         metrics.extend(node.store.metrics());
@@ -257,6 +261,17 @@ async fn open_store(config: &Config) -> Result<Opened, Failure> {
                 call_timeout: server.timeout,
             };
             return open::connect(url.text(), redis).await.map_err(not_open);
+        }
+        StoreKind::Postgres(url) => {
+            let server = &config.server;
+            let postgres = PostgresConfig {
+                schema: server.namespace.clone(),
+                durability: if server.is_durable { Durability::Immediate } else { Durability::Relaxed },
+                connections_max: POSTGRES_CONNECTIONS * server.connections as usize,
+                call_timeout: server.timeout,
+                ..PostgresConfig::default()
+            };
+            return open::connect_postgres(url.text(), postgres).await.map_err(not_open);
         }
     };
     let embedded = EmbeddedConfig { quick_repair: config.quick_repair, ..EmbeddedConfig::default() };

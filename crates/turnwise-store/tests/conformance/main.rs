@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod engines;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod power_cut;
 #[cfg(feature = "redis")]
 mod redis;
@@ -21,8 +23,9 @@ static TABLE: Table = Table::new();
 /// Columns of the table.
 fn engines() -> usize {
     let redis = cfg!(feature = "redis") && servers::find(servers::redis::PROGRAM, &[]).is_some();
+    let postgres = cfg!(feature = "postgres") && servers::postgres::is_installed();
     // Redis has two columns: one server, and a cluster.
-    ENGINES + if redis { 2 } else { 0 }
+    ENGINES + if redis { 2 } else { 0 } + usize::from(postgres)
 }
 
 fn holds(clause: &str, harness: &dyn Harness) {
@@ -95,6 +98,31 @@ mod redis_clauses {
     fn model_agrees_with_redis() {
         if is_there() {
             histories(&Redis::default(), 12, 80);
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres_clauses {
+    use super::postgres::PrivatePostgres;
+    use super::*;
+
+    macro_rules! clauses {
+        ([] $($file:ident $name:ident;)*) => {
+            $(#[test]
+            fn $name() {
+                if let Some(server) = PrivatePostgres::start() {
+                    holds(stringify!($name), &server);
+                }
+            })*
+        };
+    }
+    turnwise_testkit::for_each_clause!(clauses);
+
+    #[test]
+    fn model_agrees_with_postgres() {
+        if let Some(server) = PrivatePostgres::start() {
+            histories(&server, 16, 80);
         }
     }
 }

@@ -9,6 +9,8 @@ mod fixture;
 mod full;
 mod hang;
 mod panics;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[path = "../conformance/power_cut.rs"]
 mod power_cut;
 #[cfg(feature = "redis")]

@@ -2,12 +2,15 @@
 //! that runs already is ever touched. What a power cut, a frozen host or a crash of the server does to an
 //! engine is done to these.
 
+pub mod postgres;
 pub mod redis;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,8 +20,16 @@ use std::time::Duration;
 
 /// A server that has not said that it is ready by then has failed.
 const READY_MAX: Duration = Duration::from_secs(60);
+/// How long a killed process may take to be gone.
+const GONE_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+/// A server that was asked to end and has not by then is killed.
+const END_MAX: Duration = Duration::from_secs(5);
 /// Starts on another port before giving up: somebody may take a free port before the server does.
 const STARTS_MAX: u32 = 5;
+/// Where files are in memory.
+const MEMORY: &str = "/dev/shm";
+/// With less room than this there, files go to the disk.
+const MEMORY_ROOM: u64 = 4 * 1024 * 1024 * 1024;
 /// Lines of a server's log that are kept to be shown.
 const LOG_LINES_MAX: usize = 60;
 /// Whom a server runs as when the tests run as root: database servers refuse to be root. Nobody, everywhere.
@@ -58,7 +69,14 @@ pub fn command(program: &Path) -> Command {
 /// When there is no room for one.
 #[must_use]
 pub fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let room = |at: &Path| rustix::fs::statvfs(at).map_or(0, |told| told.f_bavail * told.f_frsize);
+    let memory = Path::new(MEMORY);
+    // What is killed loses nothing that it wrote; a disk would only make the many restarts slow.
+    let folder = match room(memory) >= MEMORY_ROOM {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    let folder = folder.expect("a temporary folder");
     if rustix::process::geteuid().is_root() {
         let owner = Some(UNPRIVILEGED);
         std::os::unix::fs::chown(folder.path(), owner, owner).expect("root may give a folder away");
@@ -172,12 +190,41 @@ impl Server {
         self.log.text()
     }
 
-    /// Kills it without warning.
+    /// Kills it and all processes it started, without warning.
     pub fn kill(&self) {
         if let Some(mut child) = lock(&self.child).take() {
+            // Stopped first, so that it starts no others and tells those that it has nothing.
+            signal_all(&family(child.id()), Signal::STOP);
+            let family = family(child.id());
+            let open =
+                |pid: &u32| pidfd_open(Pid::from_raw(i32::try_from(*pid).ok()?)?, PidfdFlags::empty()).ok();
+            let ends: Vec<OwnedFd> = family.iter().filter_map(open).collect();
+            signal_all(&family, Signal::KILL);
             let _ = child.kill();
             let _ = child.wait();
+            // What they shared is free when the last of them is gone.
+            for end in &ends {
+                let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&GONE_MAX));
+            }
         }
+    }
+
+    /// Asks it to end with this signal, so that it leaves nothing behind; kills it if it does not.
+    pub fn end(&self, signal: Signal) {
+        if let Some(mut child) = lock(&self.child).take() {
+            signal_all(&family(child.id()), Signal::CONT);
+            signal_all(&[child.id()], signal);
+            let (ended, end) = sync_channel(1);
+            let waiting = std::thread::spawn(move || {
+                let _ = child.wait();
+                let _ = ended.try_send(());
+                child
+            });
+            if end.recv_timeout(END_MAX).is_ok() {
+                let _ = waiting.join();
+            }
+        }
+        self.kill();
     }
 
     /// Starts it again on the same folder and port, after [`Server::kill`].
@@ -194,8 +241,8 @@ impl Server {
     /// Stops its process in mid-step (`true`), or lets it go on.
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-            let _ = kill_process(pid, signal);
+        if let Some(pid) = self.pid() {
+            signal_all(&family(pid), signal);
         }
     }
 
@@ -244,6 +291,25 @@ impl Server {
                 }
             }
         });
+    }
+}
+
+/// A process and all that descend from it, itself first.
+fn family(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = all.get(next).copied() {
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        next += 1;
+    }
+    all
+}
+
+fn signal_all(pids: &[u32], signal: Signal) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+        let _ = kill_process(pid, signal);
     }
 }
 

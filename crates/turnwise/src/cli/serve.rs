@@ -182,7 +182,7 @@ fn announce(context: &Context, config: &Config, address: SocketAddr, mock: bool)
     let store = match &config.store {
         StoreKind::Embedded => format!("embedded, {}", config.data_dir.display()),
         StoreKind::Memory => "memory: nothing is kept when this process ends".into(),
-        StoreKind::Redis(url) => url.place(),
+        StoreKind::Redis(url) | StoreKind::Postgres(url) => url.place(),
     };
     let agent = match (&config.agent_base_url, mock) {
         (Some(url), true) => format!("fake, {url}"),

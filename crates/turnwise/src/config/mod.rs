@@ -38,6 +38,8 @@ pub(crate) enum StoreKind {
     Memory,
     /// On a Redis server.
     Redis(ServerUrl),
+    /// In a PostgreSQL database.
+    Postgres(ServerUrl),
 }
 
 impl StoreKind {
@@ -45,7 +47,7 @@ impl StoreKind {
     pub(crate) fn is_shared(&self) -> bool {
         match self {
             StoreKind::Embedded | StoreKind::Memory => false,
-            StoreKind::Redis(_) => true,
+            StoreKind::Redis(_) | StoreKind::Postgres(_) => true,
         }
     }
 }
@@ -369,7 +371,10 @@ mod tests {
         assert!(load("", &[("TURNWISE_STORE", "rediss://host")], &[]).is_err());
         assert!(load("", &[redis, ("TURNWISE_STORE_DURABILITY", "some")], &[]).is_err());
         assert_eq!(load("", &[redis, ("TURNWISE_STORE", "memory")], &[]).unwrap().store, StoreKind::Memory);
-        assert!(load("", &[("TURNWISE_STORE", "postgres://x")], &[]).is_err());
+        let postgres = ("TURNWISE_STORE", "postgres://me:secret@host/chat");
+        let config = load("", &[redis, postgres], &[]).unwrap();
+        assert!(matches!(&config.store, StoreKind::Postgres(url) if url.text() == postgres.1), "{config:?}");
+        assert!(!format!("{:?}", config.store).contains("secret"));
     }
 
     #[test]

@@ -193,7 +193,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "TURNWISE_STORE",
         Form::Text,
         "embedded",
-        "Where messages are kept: embedded (a folder on this disk), memory (lost when the process ends), or redis://[user:password@]host[:port][,host...][/database] (a Redis server, which several nodes may share).",
+        "Where messages are kept: embedded (a folder on this disk), memory (lost when the process ends), redis://[user:password@]host[:port][,host...][/database] (a Redis server) or postgres://[user:password@]host[:port]/database (PostgreSQL). The last two several nodes may share.",
     ),
     setting(
         "store.redis_url",
@@ -214,14 +214,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "TURNWISE_STORE_NAMESPACE",
         Form::Text,
         "turnwise",
-        "Keeps several systems on one server apart. Nodes that work together have the same.",
+        "Keeps several systems on one server apart; in PostgreSQL the name of the schema. Nodes that work together have the same.",
     ),
     setting(
         "store.connections",
         "TURNWISE_STORE_CONNECTIONS",
         Form::Number,
         "4",
-        "Connections of this node to the store's server.",
+        "Connections of this node to the store's server. PostgreSQL takes one operation at a time on each: four times as many there.",
     ),
     setting(
         "store.timeout_seconds",

@@ -63,13 +63,17 @@ impl Reader<'_> {
             ("embedded", _) => Ok(StoreKind::Embedded),
             ("memory", _) => Ok(StoreKind::Memory),
             (_, "redis") => Ok(StoreKind::Redis(ServerUrl(named))),
-            (_, "rediss" | "postgres" | "postgresql") => Err(ConfigError {
+            (_, "postgres" | "postgresql") => Ok(StoreKind::Postgres(ServerUrl(named))),
+            (_, "rediss") => Err(ConfigError {
                 detail: format!("the store {scheme}:// is not built into this version"),
                 hint:
                     "use redis://, or set TURNWISE_STORE=embedded to keep messages in a folder on this disk"
                         .into(),
             }),
-            _ => Err(self.wrong("store.url", "embedded, memory or redis://host:port")),
+            _ => {
+                Err(self
+                    .wrong("store.url", "embedded, memory, redis://host:port or postgres://host/database"))
+            }
         }
     }
 }

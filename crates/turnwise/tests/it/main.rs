@@ -19,6 +19,7 @@ mod metrics;
 mod otel;
 mod outage;
 mod page;
+mod postgres;
 mod power;
 mod redis;
 mod secrets;

@@ -1,0 +1,119 @@
+//! The store in a PostgreSQL schema: any number of nodes share it and act as one. The rules are functions in the
+//! database (`sql/`), one for each operation and one round trip each; this side encodes, decodes, and says what
+//! a failure means.
+
+mod codec;
+mod config;
+mod connect;
+mod gather;
+mod hints;
+mod migrate;
+mod pool;
+mod queues;
+mod rows;
+mod tls;
+mod topics;
+
+pub use config::{PostgresConfig, SCHEMA};
+
+use crate::clock::Clock;
+use crate::hub::Hub;
+use config::Target;
+use gather::Gather;
+use parking_lot::Mutex;
+use pool::{Does, Pool, Values};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_postgres::Row;
+use turnwise_core::limits::TICK_ITEMS_MAX;
+use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store};
+
+/// A store in PostgreSQL.
+pub struct PostgresStore {
+    inner: Arc<Inner>,
+    enqueues: Gather<queues::Enqueues>,
+    settles: Gather<queues::Settles>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What all operations need.
+struct Inner {
+    pool: Arc<Pool>,
+    hub: Arc<Hub>,
+    hints: hints::Sender,
+}
+
+impl PostgresStore {
+    /// Connects, refuses a server that does not keep what it acknowledges, makes or upgrades the tables. Time
+    /// is the server's, unless a test passes a clock.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL or server that will not do; `Unavailable` when the server cannot be reached.
+    pub async fn open(url: &str, config: PostgresConfig, clock: Option<Clock>) -> Result<Arc<PostgresStore>> {
+        let target = Target::new(url, &config.schema)?;
+        let pool = Arc::new(Pool::new(target, config, clock));
+        pool.start().await?;
+        let hub = Arc::new(Hub::default());
+        let (hints, tasks) = hints::start(&pool, &hub);
+        let inner = Arc::new(Inner { pool, hub, hints });
+        Ok(Arc::new(PostgresStore {
+            enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner))),
+            settles: Gather::new(queues::Settles(Arc::clone(&inner))),
+            inner,
+            tasks: Mutex::new(tasks),
+        }))
+    }
+
+    /// Why the server promises less than the default, if it does and that was allowed.
+    #[must_use]
+    pub fn weakness(&self) -> Option<String> {
+        self.inner.pool.weak()
+    }
+
+    /// Ends all connections and tasks.
+    pub fn close(&self) {
+        self.tasks.lock().abort_all();
+        self.enqueues.close();
+        self.settles.close();
+        self.inner.pool.close();
+        self.inner.hub.close();
+    }
+}
+
+impl Inner {
+    async fn read_call(&self, sql: &'static str, values: Values<'_>) -> Result<Vec<Row>> {
+        self.pool.call(Does::Read, sql, values).await
+    }
+
+    async fn write_call(&self, sql: &'static str, values: Values<'_>) -> Result<Vec<Row>> {
+        self.pool.call(Does::Write, sql, values).await
+    }
+
+    /// Notices what time has brought. What a tick that is not answered did, time would have done anyway.
+    async fn tick(&self) -> Result<()> {
+        let limit = i32::try_from(TICK_ITEMS_MAX).unwrap_or(i32::MAX);
+        self.pool.call(Does::Read, "SELECT tw_tick($1, $2)", &[&self.pool.now(), &limit]).await?;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for PostgresStore {
+    async fn append_held(
+        &self,
+        holder: &Receipt,
+        batch: Vec<NewEvent>,
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        self.inner.append_all(Some(holder), &batch).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch(self.inner.pool.epoch())
+    }
+}

@@ -1,0 +1,152 @@
+-- What only time brings (Q6, Q7, Q8, Q10, Q14).
+
+-- Whether time has brought anything.
+CREATE FUNCTION tw_is_due(p_now bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    -- Ordered, so that each looks at the first row of its own index and at no other.
+    RETURN coalesce((SELECT until FROM lane WHERE until IS NOT NULL ORDER BY until LIMIT 1) <= p_now, false)
+        OR coalesce((SELECT not_before FROM lane WHERE not_before IS NOT NULL ORDER BY not_before LIMIT 1) <= p_now, false)
+        OR coalesce((SELECT deliver_at FROM message WHERE stage = 0 ORDER BY deliver_at, seq LIMIT 1) <= p_now, false)
+        OR coalesce((SELECT true FROM message m LEFT JOIN lane l ON l.id = m.lane
+                     WHERE m.stage < 2 AND m.expires_at <= p_now
+                       AND NOT coalesce(l.head = m.seq AND l.until IS NOT NULL, false)
+                     ORDER BY m.expires_at, m.seq LIMIT 1), false);
+END $$;
+
+-- Ends messages past their time, the oldest first; how many.
+CREATE FUNCTION tw_end_expired(p_now bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_seq bigint;
+    g record;
+    m message;
+    l lane;
+    v_count int := 0;
+BEGIN
+    FOR v_seq IN
+        SELECT c.seq FROM message c LEFT JOIN lane h ON h.id = c.lane
+        WHERE c.stage < 2 AND c.expires_at <= p_now
+          AND NOT coalesce(h.head = c.seq AND h.until IS NOT NULL, false)
+        ORDER BY c.expires_at, c.seq LIMIT p_limit
+    LOOP
+        SELECT * INTO g FROM tw_grab(v_seq, true);
+        m := g.m;
+        l := g.l;
+        CONTINUE WHEN m.seq IS NULL OR m.stage > 1 OR coalesce(l.head = m.seq AND l.until IS NOT NULL, false);
+        PERFORM tw_expire(m, false, p_now);
+        v_count := v_count + 1;
+    END LOOP;
+    RETURN v_count;
+END $$;
+
+-- Ends leases that ran out, the oldest first; how many.
+CREATE FUNCTION tw_end_lapsed(p_now bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+    v_id bigint;
+    l lane;
+BEGIN
+    v_ids := ARRAY(SELECT id FROM lane WHERE until <= p_now ORDER BY until, place LIMIT p_limit
+                   FOR UPDATE SKIP LOCKED);
+    FOREACH v_id IN ARRAY v_ids LOOP
+        SELECT * INTO l FROM lane WHERE id = v_id;
+        PERFORM tw_return(l, NULL, NULL, p_now);
+    END LOOP;
+    RETURN cardinality(v_ids);
+END $$;
+
+-- Lines up what fell due, the oldest first; how many. A key is lined up as a whole or not at all.
+CREATE FUNCTION tw_end_waits(p_now bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_count int;
+    v_held bytea[] := '{}';
+    c record;
+    m message;
+BEGIN
+    UPDATE lane SET not_before = NULL WHERE id IN (
+        SELECT id FROM lane WHERE not_before <= p_now ORDER BY not_before, place LIMIT p_limit
+        FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    FOR c IN
+        SELECT seq, queue_id, key FROM message WHERE stage = 0 AND deliver_at <= p_now
+        ORDER BY deliver_at, seq LIMIT greatest(p_limit - v_count, 0)
+    LOOP
+        IF c.key IS NOT NULL THEN
+            -- All of a key keep their order among themselves: another holds the lane, then another lines up.
+            CONTINUE WHEN NOT EXISTS (SELECT FROM message WHERE seq = c.seq AND stage = 0);
+            PERFORM 1 FROM lane WHERE queue_id = c.queue_id AND key = c.key;
+            IF FOUND THEN
+                PERFORM 1 FROM lane WHERE queue_id = c.queue_id AND key = c.key FOR UPDATE SKIP LOCKED;
+                CONTINUE WHEN NOT FOUND;
+            END IF;
+            SELECT * INTO m FROM message WHERE queue_id = c.queue_id AND key = c.key AND stage = 0
+                AND deliver_at <= p_now ORDER BY deliver_at, seq LIMIT 1 FOR UPDATE;
+        ELSE
+            SELECT * INTO m FROM message WHERE seq = c.seq AND stage = 0 FOR UPDATE SKIP LOCKED;
+        END IF;
+        CONTINUE WHEN m.seq IS NULL;
+        PERFORM tw_tail(m);
+        PERFORM tw_count(m.queue_id, 0, 0, 0, 0, -1, 1, 0, 0);
+        v_count := v_count + 1;
+    END LOOP;
+    RETURN v_count;
+END $$;
+
+-- Notices what time has brought, a limited number of each kind, so that no operation pays for a night.
+CREATE FUNCTION tw_tick(p_given bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_now bigint := tw_now(p_given);
+BEGIN
+    RETURN tw_end_expired(v_now, p_limit) + tw_end_lapsed(v_now, p_limit) + tw_end_waits(v_now, p_limit);
+END $$;
+
+-- Drops topics past their time; how many.
+CREATE FUNCTION tw_drop_old_topics(p_now bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    v_ids := ARRAY(SELECT id FROM topic WHERE keep_until <= p_now ORDER BY keep_until LIMIT p_limit
+                   FOR UPDATE SKIP LOCKED);
+    PERFORM tw_drop(v_ids);
+    RETURN cardinality(v_ids);
+END $$;
+
+-- Adds up the counters of sessions that are over.
+CREATE FUNCTION tw_fold() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WITH gone AS (
+        DELETE FROM tally WHERE (queue_id, session) IN (
+            SELECT t.queue_id, t.session FROM tally t
+            WHERE t.session <> 0 AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = t.session)
+            ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) RETURNING *
+    ), sums AS (
+        SELECT queue_id, sum(enqueued) enqueued, sum(acked) acked, sum(removed) removed, sum(expired) expired,
+               sum(scheduled) scheduled, sum(ready) ready, sum(leased) leased, sum(dead) dead
+        FROM gone GROUP BY queue_id ORDER BY queue_id
+    )
+    INSERT INTO tally AS t
+    SELECT queue_id, 0, enqueued, acked, removed, expired, scheduled, ready, leased, dead FROM sums
+    ON CONFLICT (queue_id, session) DO UPDATE SET
+        enqueued = t.enqueued + excluded.enqueued, acked = t.acked + excluded.acked,
+        removed = t.removed + excluded.removed, expired = t.expired + excluded.expired,
+        scheduled = t.scheduled + excluded.scheduled, ready = t.ready + excluded.ready,
+        leased = t.leased + excluded.leased, dead = t.dead + excluded.dead;
+END $$;
+
+-- Housekeeping, at most `p_limit` things; 0 when nothing is left.
+CREATE FUNCTION tw_sweep(p_given bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    v_now bigint := tw_now(p_given);
+    v_count int;
+    v_forgotten int;
+BEGIN
+    v_count := tw_end_expired(v_now, p_limit);
+    v_count := v_count + tw_end_lapsed(v_now, p_limit - v_count);
+    v_count := v_count + tw_end_waits(v_now, p_limit - v_count);
+    DELETE FROM dedup WHERE id IN (
+        SELECT id FROM dedup WHERE until <= v_now ORDER BY until LIMIT p_limit - v_count FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS v_forgotten = ROW_COUNT;
+    v_count := v_count + v_forgotten;
+    v_count := v_count + tw_drop_old_topics(v_now, p_limit - v_count);
+    IF v_count = 0 THEN PERFORM tw_fold(); END IF;
+    RETURN v_count;
+END $$;

@@ -1,0 +1,196 @@
+-- The operations on topics.
+
+-- The offset of each event, null where its dedup key was used with other content. With a holder: nothing, and
+-- `o_held` false, unless its lease is live; `o_ticks` as for queues.
+CREATE FUNCTION tw_append(p_given bigint, p_ticked boolean, p_holder jsonb, p_items jsonb, p_bodies bytea[])
+RETURNS TABLE (o_ticks boolean, o_held boolean, o_epoch bigint, o_offsets bigint[]) LANGUAGE plpgsql AS $$
+DECLARE
+    v_items jsonb[] := ARRAY(SELECT value FROM jsonb_array_elements(p_items));
+    v_now bigint;
+    v_repeats boolean := false;
+    v_floor bigint := 0;
+    r record;
+    e jsonb;
+    l lane;
+BEGIN
+    o_held := true;
+    o_offsets := '{}';
+    SELECT epoch INTO o_epoch FROM meta;
+    o_ticks := p_holder IS NOT NULL AND NOT p_ticked AND tw_is_due(tw_now(p_given));
+    IF o_ticks THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF p_holder IS NOT NULL THEN
+        l := tw_hold(p_holder, p_given);
+        IF l.id IS NULL THEN
+            o_held := false;
+            RETURN NEXT;
+            RETURN;
+        END IF;
+    END IF;
+    PERFORM tw_lock_topics(v_items);
+    v_now := tw_now(p_given);
+    FOREACH e IN ARRAY v_items LOOP
+        SELECT * INTO r FROM tw_publish(e, tw_body(e, p_bodies), v_now, v_floor);
+        o_offsets := o_offsets || r.o_offset;
+        v_floor := r.o_position;
+        v_repeats := v_repeats OR e ? 'dk';
+    END LOOP;
+    IF v_repeats THEN PERFORM tw_unlock_topics(v_items); END IF;
+    RETURN NEXT;
+END $$;
+
+-- First a row that tells the epoch and the ends of the topic, then events behind `p_after`, as one snapshot.
+-- `p_mode`: 0 from the oldest, 1 only the end, 2 behind `p_after` of `p_epoch`.
+CREATE FUNCTION tw_read(p_org text, p_kind smallint, p_name text, p_mode int, p_epoch bigint, p_after bigint,
+                        p_limit int, p_bytes bigint)
+RETURNS TABLE (o_epoch bigint, o_first bigint, o_last bigint, o_gap boolean, o_offset bigint, o_at bigint,
+               o_body bytea) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    t topic;
+    v_after bigint := p_after;
+BEGIN
+    SELECT epoch INTO o_epoch FROM meta;
+    SELECT * INTO t FROM topic WHERE org = p_org AND kind = p_kind AND name = p_name;
+    o_first := coalesce(t.first, 1);
+    o_last := coalesce(t.last, 0);
+    o_gap := p_mode = 2 AND (p_epoch <> o_epoch OR p_after NOT BETWEEN o_first - 1 AND o_last);
+    RETURN NEXT;
+    IF t.id IS NULL OR p_mode = 1 OR o_gap THEN RETURN; END IF;
+    IF p_mode = 0 THEN v_after := t.first - 1; END IF;
+    RETURN QUERY
+        SELECT o_epoch, o_first, o_last, false, s.at_offset, s.appended_at, s.body
+        FROM (SELECT e.at_offset, e.appended_at, e.body, sum(e.size) OVER w AS run, row_number() OVER w AS n
+              FROM event e WHERE e.topic_id = t.id AND e.at_offset > v_after
+              WINDOW w AS (ORDER BY e.at_offset) ORDER BY e.at_offset LIMIT p_limit) s
+        WHERE s.run <= p_bytes OR s.n = 1 ORDER BY s.at_offset;
+END $$;
+
+-- Events of many topics behind a position, and in the last row, which has no event, where to go on. An event's
+-- position begins with the number of its transaction. A transaction that is not over may still bring events
+-- below those of others, so a reader sees only numbers below all those that run: nothing turns up behind it.
+CREATE FUNCTION tw_read_many(p_orgs text[], p_kinds smallint[], p_patterns text[], p_epoch bigint,
+                             p_after bigint, p_limit int, p_bytes bigint, p_scan int)
+RETURNS TABLE (o_epoch bigint, o_position bigint, o_gap boolean, o_org text, o_kind smallint, o_name text,
+               o_offset bigint, o_at bigint, o_body bytea) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_after bigint := p_after;
+    v_bound bigint;
+    v_upper bigint;
+    v_bytes bigint := 0;
+    v_count int := 0;
+    v_next bigint;
+    v_gap boolean;
+    r record;
+BEGIN
+    SELECT epoch, (step_base + pg_snapshot_xmin(pg_current_snapshot())::text::bigint) << 17
+    INTO o_epoch, v_bound FROM meta;
+    IF p_epoch <> o_epoch THEN v_after := 0; END IF;
+    v_gap := p_epoch <> o_epoch AND p_after > 0;
+    IF v_after > 0 THEN
+        v_gap := v_gap OR EXISTS (
+            SELECT FROM dropped d, unnest(p_orgs, p_kinds) AS p (org, kind)
+            WHERE d.org = p.org AND d.kind = p.kind AND d.position > v_after);
+    END IF;
+    SELECT e.position INTO v_upper FROM event e WHERE e.position > v_after AND e.position < v_bound
+    ORDER BY e.position OFFSET p_scan LIMIT 1;
+    v_next := greatest(v_after, coalesce(v_upper, v_bound - 1));
+    FOR r IN
+        SELECT e.*, t.org, t.kind, t.name FROM event e JOIN topic t ON t.id = e.topic_id
+        WHERE e.position > v_after AND e.position <= v_next AND e.position < v_bound
+          AND EXISTS (SELECT FROM unnest(p_orgs, p_kinds, p_patterns) AS p (org, kind, pattern)
+                      WHERE p.org = t.org AND p.kind = t.kind AND t.name ~ p.pattern)
+        ORDER BY e.position
+    LOOP
+        -- Of two at one position both come, or none.
+        IF v_count > 0 AND r.position <> o_position AND (v_count >= p_limit OR v_bytes + r.size > p_bytes) THEN
+            v_next := o_position;
+            EXIT;
+        END IF;
+        v_count := v_count + 1;
+        v_bytes := v_bytes + r.size;
+        o_position := r.position;
+        o_org := r.org;
+        o_kind := r.kind;
+        o_name := r.name;
+        o_offset := r.at_offset;
+        o_at := r.appended_at;
+        o_body := r.body;
+        RETURN NEXT;
+    END LOOP;
+    o_position := v_next;
+    o_gap := v_gap;
+    o_offset := NULL;
+    o_body := NULL;
+    RETURN NEXT;
+END $$;
+
+-- Notes that readers below a position in this organisation and kind missed something.
+CREATE FUNCTION tw_mark(p_org text, p_kind smallint, p_position bigint) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO dropped AS d VALUES (p_org, p_kind, p_position)
+    ON CONFLICT (org, kind) DO UPDATE SET position = greatest(d.position, excluded.position)
+$$;
+
+CREATE FUNCTION tw_trim(p_org text, p_kind smallint, p_name text, p_before bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    t topic;
+    v_first bigint;
+    v_bytes bigint;
+    v_highest bigint;
+BEGIN
+    SELECT * INTO t FROM topic WHERE org = p_org AND kind = p_kind AND name = p_name FOR UPDATE;
+    v_first := least(p_before, t.last + 1);
+    IF t.id IS NULL OR v_first <= t.first THEN RETURN; END IF;
+    WITH gone AS (DELETE FROM event WHERE topic_id = t.id AND at_offset < v_first RETURNING size, position)
+    SELECT coalesce(sum(size), 0), max(position) INTO v_bytes, v_highest FROM gone;
+    UPDATE topic SET first = v_first, bytes = t.bytes - v_bytes WHERE id = t.id;
+    IF v_highest IS NOT NULL THEN PERFORM tw_mark(p_org, p_kind, v_highest); END IF;
+END $$;
+
+-- Drops topics that are locked, with their events and cursors.
+CREATE FUNCTION tw_drop(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    r record;
+BEGIN
+    DELETE FROM cursor c USING topic t
+    WHERE t.id = ANY (p_ids) AND c.org = t.org AND c.kind = t.kind AND c.name = t.name;
+    FOR r IN
+        WITH gone AS (DELETE FROM event WHERE topic_id = ANY (p_ids) RETURNING topic_id, position)
+        SELECT t.org, t.kind, max(g.position) AS highest FROM gone g JOIN topic t ON t.id = g.topic_id
+        GROUP BY t.org, t.kind ORDER BY t.org, t.kind
+    LOOP
+        PERFORM tw_mark(r.org, r.kind, r.highest);
+    END LOOP;
+    DELETE FROM topic WHERE id = ANY (p_ids);
+END $$;
+
+CREATE FUNCTION tw_drop_topics(p_orgs text[], p_kinds smallint[], p_names text[]) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    v_ids := ARRAY(
+        SELECT t.id FROM topic t JOIN (SELECT DISTINCT * FROM unnest(p_orgs, p_kinds, p_names) AS u (org, kind, name)) n
+            ON t.org = n.org AND t.kind = n.kind AND t.name = n.name
+        ORDER BY t.org, t.kind, t.name FOR UPDATE OF t);
+    PERFORM tw_drop(v_ids);
+    RETURN cardinality(v_ids);
+END $$;
+
+-- T5: from exactly there, and only forward.
+CREATE FUNCTION tw_advance(p_org text, p_kind smallint, p_name text, p_subscription bytea,
+                           p_from_epoch bigint, p_from bigint, p_to_epoch bigint, p_to bigint)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_from IS NULL THEN
+        INSERT INTO cursor VALUES (p_org, p_kind, p_name, p_subscription, p_to_epoch, p_to)
+        ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE cursor SET epoch = p_to_epoch, at_offset = p_to
+        WHERE org = p_org AND kind = p_kind AND name = p_name AND subscription = p_subscription
+          AND epoch = p_from_epoch AND at_offset = p_from AND NOT (epoch = p_to_epoch AND p_to < at_offset);
+    END IF;
+    RETURN FOUND;
+END $$;

@@ -1,0 +1,291 @@
+//! The operations on topics.
+
+use super::codec::{self, Bodies};
+use super::queues::{fits, restless, steps};
+use super::{Inner, PostgresStore, rows};
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use std::fmt::Write as _;
+use tokio_postgres::Row;
+use turnwise_core::limits::{LIST_LIMIT_MAX, READ_BYTES_MAX};
+use turnwise_core::machine::check;
+use turnwise_core::{
+    Epoch, Event, ItemResult, Name, NewEvent, Offset, Position, Read, ReadFrom, ReadMany, Receipt, Result,
+    StoreError, StorePosition, Timestamp, TopicFilter, TopicInfo, TopicName, TopicPattern, TopicStore,
+};
+
+const APPEND: &str = "SELECT * FROM tw_append($1, $2, $3::text::jsonb, $4::text::jsonb, $5)";
+const READ: &str = "SELECT * FROM tw_read($1, $2, $3, $4, $5, $6, $7, $8)";
+const READ_MANY: &str = "SELECT * FROM tw_read_many($1, $2, $3, $4, $5, $6, $7, $8)";
+const TOPICS: &str = "SELECT org, kind, name, first, last, bytes, keep_until FROM topic \
+    WHERE org = $1 AND kind = $2 AND name > $3 AND name ~ $4 ORDER BY org, kind, name LIMIT $5::integer";
+const CURSOR: &str = "SELECT epoch, at_offset FROM cursor \
+    WHERE org = $1 AND kind = $2 AND name = $3 AND subscription = $4";
+const ADVANCE: &str = "SELECT tw_advance($1, $2, $3, $4, $5, $6, $7, $8)";
+/// Events of any topic that one page over many topics looks at.
+const SCAN_MAX: i32 = 10_000;
+
+fn kind(name: &Name) -> i16 {
+    i16::from(name.kind() as u8)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The bound as the database takes it.
+fn page_bytes() -> i64 {
+    signed(READ_BYTES_MAX as u64)
+}
+
+/// A pattern as a regular expression that matches the same names.
+fn regex(pattern: &TopicPattern) -> String {
+    let mut text = String::from("^");
+    for (at, token) in pattern.0.name().split(['.', ':']).enumerate() {
+        if at > 0 {
+            text.push_str("[.:]");
+        }
+        match token {
+            ">" => return text + ".*$",
+            "*" => text.push_str("[^.:]*"),
+            token => token.chars().for_each(|letter| {
+                if letter.is_ascii() && !letter.is_ascii_alphanumeric() {
+                    text.push('\\');
+                }
+                let _ = write!(text, "{letter}");
+            }),
+        }
+    }
+    text + "$"
+}
+
+fn event(row: &Row) -> Result<Event> {
+    let (event_type, data) = codec::read_event(rows::column(row, "o_body")?)?;
+    let appended_at = Timestamp(rows::column(row, "o_at")?);
+    Ok(Event { offset: Offset(rows::number(row, "o_offset")?), event_type, data, appended_at })
+}
+
+impl Inner {
+    /// Appends, for the holder of a lease if there is one; `None` once the lease is lost.
+    pub(super) async fn append_all(
+        &self,
+        holder: Option<&Receipt>,
+        batch: &[NewEvent],
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        check::batch(batch.len())?;
+        batch.iter().try_for_each(check::event)?;
+        let holder = holder.map(|holder| codec::json_one(&codec::receipt(holder))).transpose()?;
+        let mut answers = Vec::with_capacity(batch.len());
+        if batch.is_empty() {
+            return self.append_step(holder.as_deref(), batch).await;
+        }
+        for step in steps(batch, |event| event.data.len()) {
+            match self.append_step(holder.as_deref(), step).await {
+                Ok(Some(some)) => answers.extend(some),
+                Ok(None) if answers.is_empty() => return Ok(None),
+                Ok(None) => {
+                    let lost =
+                        || Err(StoreError::Invalid("the lease ran out before this was appended".into()));
+                    answers.extend(step.iter().map(|_| lost()));
+                }
+                Err(error) if !answers.is_empty() => answers.extend(step.iter().map(|_| Err(error.clone()))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(answers))
+    }
+
+    async fn append_step(
+        &self,
+        holder: Option<&str>,
+        batch: &[NewEvent],
+    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        let mut bodies = Bodies::default();
+        let items: Vec<_> = batch.iter().map(|new| codec::event(new, Some(&mut bodies))).collect();
+        fits(&bodies)?;
+        let items = codec::json(&items)?;
+        for ticked in [false, true] {
+            let rows =
+                self.write_call(APPEND, &[&self.pool.now(), &ticked, &holder, &items, &bodies.0]).await?;
+            let row = rows::only(&rows)?;
+            if rows::column(row, "o_ticks")? {
+                self.tick().await?;
+                continue;
+            }
+            if !rows::column::<bool>(row, "o_held")? {
+                return Ok(None);
+            }
+            let epoch = self.epoch_of(row)?;
+            let offsets: Vec<Option<i64>> = rows::column(row, "o_offsets")?;
+            self.hints.topics(batch.iter().map(|new| new.topic.clone()));
+            let conflict = || StoreError::Invalid("the dedup key was used with other content".into());
+            let position = |offset: Option<i64>| {
+                let offset = Offset(offset.ok_or_else(conflict)?.cast_unsigned());
+                Ok(Position { epoch, offset })
+            };
+            return Ok(Some(offsets.into_iter().map(position).collect()));
+        }
+        Err(restless())
+    }
+
+    fn epoch_of(&self, row: &Row) -> Result<Epoch> {
+        let epoch: i64 = rows::column(row, "o_epoch")?;
+        self.pool.saw_epoch(epoch);
+        Ok(Epoch(epoch.cast_unsigned()))
+    }
+}
+
+#[async_trait]
+impl TopicStore for PostgresStore {
+    async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
+        self.inner.append_all(None, &batch).await?.ok_or_else(restless)
+    }
+
+    async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {
+        let (mode, epoch, after) = match from {
+            ReadFrom::Earliest => (0, 0, 0),
+            ReadFrom::Latest => (1, 0, 0),
+            ReadFrom::After(position) => (2, position.epoch.0.cast_signed(), signed(position.offset.0)),
+        };
+        let limit = i32::try_from(limit.clamp(1, LIST_LIMIT_MAX)).unwrap_or(1);
+        let (org, number, name, bytes) = (topic.org(), kind(topic), topic.name(), page_bytes());
+        let rows = self
+            .inner
+            .read_call(READ, &[&org, &number, &name, &mode, &epoch, &after, &limit, &bytes])
+            .await?;
+        let head = rows::only(&rows)?;
+        let epoch = self.inner.epoch_of(head)?;
+        let (first, last) = (rows::number(head, "o_first")?, rows::number(head, "o_last")?);
+        let at = |offset| Position { epoch, offset: Offset(offset) };
+        if rows::column(head, "o_gap")? {
+            return Ok(Read::Gap { resume: at(first.saturating_sub(1)) });
+        }
+        let events: Vec<Event> = rows.iter().skip(1).map(event).collect::<Result<_>>()?;
+        let start = match from {
+            ReadFrom::Earliest => first.saturating_sub(1),
+            ReadFrom::Latest => last,
+            ReadFrom::After(position) => position.offset.0,
+        };
+        let next = at(events.last().map_or(start, |event| event.offset.0));
+        Ok(Read::Events { events, next })
+    }
+
+    async fn read_many(
+        &self,
+        patterns: &[TopicPattern],
+        after: StorePosition,
+        limit: u32,
+    ) -> Result<ReadMany> {
+        let orgs: Vec<&str> = patterns.iter().map(|pattern| pattern.0.org()).collect();
+        let kinds: Vec<i16> = patterns.iter().map(|pattern| kind(&pattern.0)).collect();
+        let names: Vec<String> = patterns.iter().map(regex).collect();
+        let (epoch, seq) = (after.epoch.0.cast_signed(), signed(after.seq));
+        let limit = i32::try_from(limit.clamp(1, LIST_LIMIT_MAX)).unwrap_or(1);
+        let rows = self
+            .inner
+            .read_call(READ_MANY, &[&orgs, &kinds, &names, &epoch, &seq, &limit, &page_bytes(), &SCAN_MAX])
+            .await?;
+        let (tail, found) = rows.split_last().ok_or_else(restless)?;
+        let epoch = self.inner.epoch_of(tail)?;
+        let named = |row: &Row| Ok((rows::name(row, ["o_org", "o_kind", "o_name"])?, event(row)?));
+        Ok(ReadMany {
+            events: found.iter().map(named).collect::<Result<_>>()?,
+            next: StorePosition { epoch, seq: rows::number(tail, "o_position")? },
+            gap: rows::column(tail, "o_gap")?,
+        })
+    }
+
+    async fn topics(
+        &self,
+        pattern: &TopicPattern,
+        after: Option<TopicName>,
+        limit: u32,
+    ) -> Result<Vec<TopicInfo>> {
+        let room = |name: &TopicName| (name.org().to_owned(), name.kind());
+        let after = match &after {
+            Some(after) if room(after) == room(&pattern.0) => after.name(),
+            Some(after) if room(after) > room(&pattern.0) => return Ok(Vec::new()),
+            Some(_) | None => "",
+        };
+        let limit = i32::try_from(limit.min(LIST_LIMIT_MAX)).unwrap_or(1);
+        let (org, number, regex) = (pattern.0.org(), kind(&pattern.0), regex(pattern));
+        let rows = self.inner.read_call(TOPICS, &[&org, &number, &after, &regex, &limit]).await?;
+        let info = |row: &Row| {
+            Ok(TopicInfo {
+                topic: rows::name(row, ["org", "kind", "name"])?,
+                first: Offset(rows::number(row, "first")?),
+                last: Offset(rows::number(row, "last")?),
+                keep_until: rows::column::<Option<i64>>(row, "keep_until")?.map(Timestamp),
+                bytes: rows::number(row, "bytes")?,
+            })
+        };
+        rows.iter().map(info).collect()
+    }
+
+    async fn trim(&self, topic: &TopicName, before: Offset) -> Result<()> {
+        let sql = "SELECT tw_trim($1, $2, $3, $4)";
+        let (org, number, name, before) = (topic.org(), kind(topic), topic.name(), signed(before.0));
+        self.inner.write_call(sql, &[&org, &number, &name, &before]).await.map(drop)
+    }
+
+    async fn drop_topics(&self, names: Vec<TopicName>) -> Result<u32> {
+        let orgs: Vec<&str> = names.iter().map(|name| name.org()).collect();
+        let kinds: Vec<i16> = names.iter().map(kind).collect();
+        let own: Vec<&str> = names.iter().map(|name| name.name()).collect();
+        let rows = self.inner.write_call("SELECT tw_drop_topics($1, $2, $3)", &[&orgs, &kinds, &own]).await?;
+        Ok(u32::try_from(rows::single::<i32>(&rows)?).unwrap_or(0))
+    }
+
+    async fn cursor(&self, topic: &TopicName, subscription: &str) -> Result<Option<Position>> {
+        let subscription = subscription.as_bytes();
+        let rows =
+            self.inner.read_call(CURSOR, &[&topic.org(), &kind(topic), &topic.name(), &subscription]).await?;
+        let position = |row: &Row| {
+            let epoch: i64 = rows::column(row, "epoch")?;
+            let offset = Offset(rows::number(row, "at_offset")?);
+            Ok(Position { epoch: Epoch(epoch.cast_unsigned()), offset })
+        };
+        rows.first().map(position).transpose()
+    }
+
+    async fn advance(
+        &self,
+        topic: &TopicName,
+        subscription: &str,
+        from: Option<Position>,
+        to: Position,
+    ) -> Result<bool> {
+        let subscription = subscription.as_bytes();
+        let from_epoch = from.map(|from| from.epoch.0.cast_signed());
+        let from_offset = from.map(|from| signed(from.offset.0));
+        let (to_epoch, to_offset) = (to.epoch.0.cast_signed(), signed(to.offset.0));
+        let (org, number, name) = (topic.org(), kind(topic), topic.name());
+        let rows = self
+            .inner
+            .write_call(
+                ADVANCE,
+                &[&org, &number, &name, &subscription, &from_epoch, &from_offset, &to_epoch, &to_offset],
+            )
+            .await?;
+        rows::single(&rows)
+    }
+
+    fn watch(&self, topics: TopicFilter) -> BoxStream<'static, TopicName> {
+        self.inner.hub.watch(topics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use turnwise_core::Kind;
+
+    #[test]
+    fn a_pattern_keeps_its_meaning() {
+        let regex = |name: &str| regex(&TopicPattern(Name::new("acme", Kind::Public, name).unwrap()));
+        assert_eq!(regex("a.*.>"), "^a[.:][^.:]*[.:].*$");
+        assert_eq!(regex("a+b:c-1"), "^a\\+b[.:]c\\-1$");
+    }
+}
