@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use turnwise_core::{Result, StoreError};
@@ -183,7 +183,11 @@ impl Pool {
             }
         }
         let late = |_| unavailable("PostgreSQL does not answer a new connection");
-        tokio::time::timeout(left, self.connect()).await.map_err(late)?
+        // What is wrong with the server by now is not the fault of who asks.
+        tokio::time::timeout(left, self.connect()).await.map_err(late)?.map_err(|error| match error {
+            StoreError::Invalid(what) => unavailable(what),
+            other => other,
+        })
     }
 
     fn take(&self) -> Option<Conn> {
@@ -251,7 +255,10 @@ fn call_failed(error: &Error, does: Does) -> Failed {
         return Failed::Again;
     }
     let class = code.code().get(..2).unwrap_or_default();
-    let died = class == "08"
+    // Who dies over a commit may have written it.
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    let died = matches!(severity, Some(Severity::Fatal | Severity::Panic))
+        || class == "08"
         || code.code().starts_with("57P")
         || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
     Failed::For(if died { unanswered(does, said(error)) } else { unavailable(said(error)) })

@@ -6,6 +6,7 @@ use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use turnwise_core::StoreError;
@@ -126,15 +127,23 @@ fn not_done(error: &RedisError) -> Failure {
     }
 }
 
+/// A connection for hints, or none within this time.
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(10);
+
 /// A connection for hints.
 pub(super) async fn subscribe(
     address: &Address,
     host: &(String, u16),
     channel: &str,
 ) -> Result<PubSub, Failure> {
-    let mut hints = PubSub::new(&info(address), dial(host).await?).await.map_err(|error| not_done(&error))?;
-    hints.subscribe(channel).await.map_err(|error| not_done(&error))?;
-    Ok(hints)
+    let subscribed = async {
+        let mut hints =
+            PubSub::new(&info(address), dial(host).await?).await.map_err(|error| not_done(&error))?;
+        hints.subscribe(channel).await.map_err(|error| not_done(&error))?;
+        Ok(hints)
+    };
+    let late = |_| Err(Failure::NotDone("Redis does not answer a connection for hints".into()));
+    tokio::time::timeout(SUBSCRIBE_MAX, subscribed).await.unwrap_or_else(late)
 }
 
 impl Link {

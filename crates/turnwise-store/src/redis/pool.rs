@@ -257,7 +257,10 @@ impl Pool {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::NotDone("the store is closed".into()));
         }
-        match self.connect().await {
+        // A host that is gone without a word does not use up the time of who waits: another one may be the owner now.
+        let late = |_| Err(Failure::NotDone("Redis does not answer a new connection".into()));
+        let connected = tokio::time::timeout(self.call_timeout / 2, self.connect()).await;
+        match connected.unwrap_or_else(late) {
             Ok(link) => {
                 *slot = Slot { link: Some(link.clone()), failed: None };
                 Ok(link)

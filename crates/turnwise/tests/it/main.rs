@@ -15,6 +15,7 @@ mod kill9;
 mod limits;
 mod logs;
 mod metrics;
+mod nodes;
 #[cfg(feature = "otel")]
 mod otel;
 mod outage;

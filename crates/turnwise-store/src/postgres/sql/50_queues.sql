@@ -35,7 +35,7 @@ BEGIN
         PERFORM 1 FROM lane l JOIN (
             SELECT DISTINCT tw_known_queue(i->>'o', (i->>'t')::smallint, i->>'n') AS q, decode(i->>'k', 'base64') AS k
             FROM unnest(v_items) i WHERE i ? 'k') w ON l.queue_id = w.q AND l.key = w.k
-        ORDER BY l.queue_id, l.key FOR UPDATE OF l;
+        ORDER BY l.id FOR UPDATE OF l;
         v_now := tw_now(p_given);
     END IF;
     WHILE v_at <= v_many LOOP

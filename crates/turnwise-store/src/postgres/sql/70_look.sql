@@ -34,9 +34,9 @@ $$;
 CREATE FUNCTION tw_due_queues(p_given bigint, p_limit int)
 RETURNS TABLE (o_org text, o_kind smallint, o_name text) LANGUAGE sql STABLE AS $$
     SELECT q.org, q.kind, q.name FROM queue q WHERE q.id IN (
-        (SELECT queue_id FROM lane WHERE until <= tw_now(p_given) ORDER BY until LIMIT p_limit)
-        UNION (SELECT queue_id FROM lane WHERE not_before <= tw_now(p_given) ORDER BY not_before LIMIT p_limit)
-        UNION (SELECT queue_id FROM message WHERE stage = 0 AND deliver_at <= tw_now(p_given) ORDER BY deliver_at LIMIT p_limit))
+        (SELECT queue_id FROM lane WHERE until <= (SELECT tw_now(p_given)) ORDER BY until LIMIT p_limit)
+        UNION (SELECT queue_id FROM lane WHERE not_before <= (SELECT tw_now(p_given)) ORDER BY not_before LIMIT p_limit)
+        UNION (SELECT queue_id FROM message WHERE stage = 0 AND deliver_at <= (SELECT tw_now(p_given)) ORDER BY deliver_at LIMIT p_limit))
 $$;
 
 -- Which server this is: the number it was made with, and its history.

@@ -232,6 +232,7 @@ local function line_up_key(queue, key)
       return
     end
     write('ZREM', P .. 'due', first[1])
+    write('ZREM', index, first[1])
     come_due(first[1])
   end
 end

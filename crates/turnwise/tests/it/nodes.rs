@@ -1,0 +1,266 @@
+//! Equal nodes on one store, of which one is killed again and again under load: no conversation is called twice
+//! at once or out of order, every turn ends once, and who reads at the other node reads whole answers.
+
+use crate::support::{Running, count_of, receipt, serve, stored, submit};
+use http::Method;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use turnwise_mock::{AgentConfig, Conn, FakeAgent, HistoryChecker, SseEvent, Terminal, TurnReceipt};
+use turnwise_testkit::servers::postgres::Postgres;
+use turnwise_testkit::servers::redis;
+
+/// Kills, unless [`KILLS_ENV`] says otherwise.
+const KILLS: u32 = 3;
+const KILLS_ENV: &str = "TURNWISE_NODE_KILLS";
+/// Conversations that are written to, unless [`CONVERSATIONS_ENV`] says otherwise.
+const CONVERSATIONS: u32 = 100;
+const CONVERSATIONS_ENV: &str = "TURNWISE_NODE_CONVERSATIONS";
+/// Clients that write at once, each to its own conversations.
+const CLIENTS: usize = 12;
+/// One of so many turns is read as it comes, at both nodes in turn.
+const READ_EVERY: u64 = 4;
+/// A dead node's turns are called by the other one after this time.
+const LEASE_SECONDS: &str = "2";
+/// Between two kills: longer than a lease, so that both nodes have worked again.
+const PAUSE: Duration = Duration::from_secs(3);
+/// Between two messages of one client: the agent is to keep up.
+const BREATH: Duration = Duration::from_millis(10);
+/// Everything is over this long after the load.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// Parts of a streamed answer; beside them the whole answer and the end are stored.
+const PARTS: usize = 3;
+
+/// What the clients know.
+struct History {
+    /// Of the two nodes; they keep their ports.
+    urls: Mutex<[String; 2]>,
+    counter: AtomicU64,
+    stop: AtomicBool,
+    accepted: Mutex<Vec<(String, TurnReceipt)>>,
+    read: AtomicU64,
+    resumed: AtomicU64,
+}
+
+impl History {
+    fn tick(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::SeqCst)
+    }
+
+    async fn url(&self, node: u64) -> String {
+        self.urls.lock().await[usize::try_from(node % 2).unwrap()].clone()
+    }
+
+    /// Sends until one of the nodes says that it has the message: the same one, however often.
+    async fn send(&self, user: &str, number: u64) -> Option<String> {
+        let text = if number.is_multiple_of(2) { "short [[events=0]]" } else { "long [[events=3 gap=20]]" };
+        let (own_id, sent) = (format!("m{number}"), self.tick());
+        for node in number.. {
+            let mut conn = Conn::new(&self.url(node).await);
+            match submit(&mut conn, user, text, Some(&own_id)).await {
+                Ok((200, body)) => {
+                    let receipt = receipt(&body, user, sent, self.tick());
+                    let id = receipt.message_id.clone();
+                    self.accepted.lock().await.push((user.to_owned(), receipt));
+                    return Some(id);
+                }
+                Ok((429, _)) if self.stop.load(Ordering::SeqCst) => return None,
+                Ok((429 | 503, _)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok((status, body)) => panic!("{status}: {body}"),
+            }
+        }
+        None
+    }
+
+    /// Reads a stream to its end, over nodes that go: it goes on at the other one behind what it has.
+    async fn follow(&self, user: &str, id: &str, number: u64) -> Vec<SseEvent> {
+        let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
+        let mut events: Vec<SseEvent> = Vec::new();
+        for node in number + 1.. {
+            let conn = Conn::new(&self.url(node).await);
+            let after = events.iter().rev().find(|event| !event.id.is_empty()).map(|event| event.id.clone());
+            let header = after.as_deref().map(|after| [("last-event-id", after)]);
+            let headers = header.as_ref().map_or(&[][..], |header| &header[..]);
+            let opened = conn.sse(Method::GET, &path, headers, bytes::Bytes::new()).await;
+            if let Ok(mut reader) = opened
+                && reader.status == 200
+            {
+                while let Ok(Some(event)) = reader.next().await {
+                    let over = matches!(event.event.as_str(), "done" | "error");
+                    events.push(event);
+                    if over {
+                        self.read.fetch_add(1, Ordering::SeqCst);
+                        return events;
+                    }
+                }
+                self.resumed.fetch_add(1, Ordering::SeqCst);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        events
+    }
+
+    async fn client(self: Arc<Self>, client: usize, conversations: u32) {
+        let mut reading = JoinSet::new();
+        let mut round = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            let number = self.tick();
+            let user = format!("user-{}", (client + CLIENTS * round) % conversations as usize);
+            round += 1;
+            let Some(id) = self.send(&user, number).await else { break };
+            if number.is_multiple_of(READ_EVERY) && reading.len() < 4 {
+                let history = Arc::clone(&self);
+                reading.spawn(async move {
+                    let events = history.follow(&user, &id, number).await;
+                    whole(&id, &events);
+                });
+            }
+            while let Some(done) = reading.try_join_next() {
+                done.unwrap();
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+        while let Some(done) = reading.join_next().await {
+            done.unwrap();
+        }
+    }
+
+    /// Waits, without a request that moves anything, until every turn is over; then tells how it ended.
+    async fn ends(&self) -> HashMap<String, u64> {
+        let started = Instant::now();
+        let mut conn = Conn::new(&self.url(0).await);
+        let mut counts = HashMap::new();
+        for (_, receipt) in self.accepted.lock().await.iter_mut() {
+            loop {
+                let answer = conn.get(&format!("/api/v1/message/{}", receipt.message_id)).await.unwrap();
+                let turn: Value = answer.json().unwrap();
+                let state = turn["status"].as_str().unwrap_or("none").to_owned();
+                match state.as_str() {
+                    "completed" => receipt.ends.push(Terminal::Completed),
+                    "failed" => {
+                        assert_eq!(turn["error"]["code"], "answer_interrupted", "{turn}");
+                        receipt.ends.push(Terminal::Failed);
+                    }
+                    _ => {
+                        assert!(started.elapsed() < DRAIN_MAX, "not over in time: {turn}");
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        continue;
+                    }
+                }
+                *counts.entry(state).or_default() += 1;
+                break;
+            }
+        }
+        counts
+    }
+}
+
+/// Places rise without a hole, and an answer that was not interrupted is whole.
+fn whole(id: &str, events: &[SseEvent]) {
+    let kept = stored(events);
+    let offsets: Vec<u64> =
+        kept.iter().map(|event| event.id.rsplit_once('-').unwrap().1.parse().unwrap()).collect();
+    assert!(offsets.is_sorted_by(|one, next| one < next), "{id}: {offsets:?}");
+    let last = kept.last().unwrap();
+    if last.event == "done" {
+        let parts = kept.iter().filter(|event| event.event == "progress").count();
+        assert!(parts == 0 || parts == PARTS, "{id}: {kept:#?}");
+    } else {
+        assert!(last.data.contains("answer_interrupted"), "{id}: {last:?}");
+    }
+}
+
+struct Nodes {
+    folder: tempfile::TempDir,
+    agent: FakeAgent,
+    store: String,
+    running: [Option<Running>; 2],
+    ports: [u16; 2],
+}
+
+impl Nodes {
+    async fn start(store: String) -> Nodes {
+        let config = AgentConfig { delay_ms: 5, delay_spread_ms: 20, ..AgentConfig::default() };
+        let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), config).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut nodes = Nodes { folder, agent, store, running: [None, None], ports: [0, 0] };
+        for node in 0..2 {
+            nodes.run(node).await;
+        }
+        nodes
+    }
+
+    async fn run(&mut self, node: usize) {
+        let env = [("TURNWISE_STORE", self.store.as_str()), ("TURNWISE_TURN_LEASE", LEASE_SECONDS)];
+        let running = serve(self.folder.path(), self.ports[node], Some(&self.agent.base_url()), &env).await;
+        self.ports[node] = u16::try_from(running.ready["port"].as_u64().unwrap()).unwrap();
+        self.running[node] = Some(running);
+    }
+
+    fn url(&self, node: usize) -> String {
+        self.running[node].as_ref().unwrap().url().to_owned()
+    }
+}
+
+async fn nothing_is_lost_when_nodes_are_killed(store: String) {
+    let (kills, conversations) = (count_of(KILLS_ENV, KILLS), count_of(CONVERSATIONS_ENV, CONVERSATIONS));
+    let mut nodes = Nodes::start(store).await;
+    let history = Arc::new(History {
+        urls: Mutex::new([nodes.url(0), nodes.url(1)]),
+        counter: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        accepted: Mutex::default(),
+        read: AtomicU64::new(0),
+        resumed: AtomicU64::new(0),
+    });
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        clients.spawn(Arc::clone(&history).client(client, conversations));
+    }
+    let mut marks = Vec::new();
+    for kill in 0..kills {
+        tokio::time::sleep(PAUSE).await;
+        let node = kill as usize % 2;
+        nodes.running[node].take().unwrap().kill().await;
+        marks.push(nodes.agent.journal().mark());
+        tokio::time::sleep(PAUSE).await;
+        nodes.run(node).await;
+    }
+    tokio::time::sleep(PAUSE).await;
+    history.stop.store(true, Ordering::SeqCst);
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    let states = history.ends().await;
+    let mut checker = HistoryChecker::new().with_declared_reruns().with_kills(marks);
+    checker.add_calls(nodes.agent.journal().calls());
+    checker.add_receipts(history.accepted.lock().await.iter().map(|(_, receipt)| receipt.clone()));
+    let verdict = checker.check();
+    assert!(verdict.is_clean(), "{:#?}", verdict.violations);
+    let (read, resumed) = (history.read.load(Ordering::SeqCst), history.resumed.load(Ordering::SeqCst));
+    println!(
+        "{kills} kills of one of two nodes, {} turns in {conversations} conversations, {} calls, {states:?}, {read} \
+         streams read whole, {resumed} times at the other node",
+        verdict.receipts, verdict.calls
+    );
+    assert!(verdict.receipts > 20 * kills as usize && read > 0 && resumed > 0, "too little happened");
+    for node in nodes.running {
+        assert_eq!(node.unwrap().terminate().await, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_one_of_two_nodes_on_redis_is_killed() {
+    let Some(server) = redis::start() else { return };
+    nothing_is_lost_when_nodes_are_killed(redis::url(&server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_one_of_two_nodes_on_postgres_is_killed() {
+    let Some(server) = Postgres::start() else { return };
+    nothing_is_lost_when_nodes_are_killed(server.url("chat")).await;
+}
