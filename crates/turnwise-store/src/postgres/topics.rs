@@ -72,8 +72,7 @@ impl Inner {
         holder: Option<&Receipt>,
         batch: &[NewEvent],
     ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        check::batch(batch.len())?;
-        batch.iter().try_for_each(check::event)?;
+        check::events(&batch)?;
         let holder = holder.map(|holder| codec::json_one(&codec::receipt(holder))).transpose()?;
         let mut answers = Vec::with_capacity(batch.len());
         if batch.is_empty() {

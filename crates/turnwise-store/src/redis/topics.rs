@@ -33,8 +33,7 @@ impl RedisStore {
         holder: &Receipt,
         batch: Vec<NewEvent>,
     ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        check::batch(batch.len())?;
-        batch.iter().try_for_each(check::event)?;
+        check::events(&batch)?;
         let mut arguments = vec![holder_argument(Some(holder))];
         arguments.extend(batch.iter().map(codec::event_item));
         drop(batch);
@@ -52,8 +51,7 @@ impl RedisStore {
 #[async_trait]
 impl TopicStore for RedisStore {
     async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
-        check::batch(batch.len())?;
-        batch.iter().try_for_each(check::event)?;
+        check::events(&batch)?;
         let items = batch.iter().map(codec::event_item).collect();
         drop(batch);
         let before = [holder_argument(None)];
