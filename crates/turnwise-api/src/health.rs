@@ -16,7 +16,7 @@ pub enum HealthStatus {
 }
 
 /// The answer of `GET /health`, always with HTTP 200.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
     /// How the whole node is.
     pub status: HealthStatus,
@@ -28,6 +28,10 @@ pub struct Health {
     pub messages_processing: u64,
     /// The agent answers.
     pub worker_connected: bool,
+    /// What the store may lose of what it acknowledges, if the operator allowed that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub store_weakness: Option<String>,
 }
 
 /// The answer of `/livez`, and of `/readyz` when all is well.

@@ -29,7 +29,7 @@ pub use message::{
 };
 pub use problem::{FieldError, Problem, ProblemForm};
 pub use shallow::Shallow;
-pub use status::{NodeStatus, Part, TailStep, TurnNumbers};
+pub use status::{NodeStatus, Part, StorePart, TailStep, TurnNumbers};
 pub use text::{Field, Text};
 pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;

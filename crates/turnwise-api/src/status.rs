@@ -19,7 +19,7 @@ pub struct NodeStatus {
     /// For how long it has run.
     pub uptime_seconds: f64,
     /// The store.
-    pub store: Part,
+    pub store: StorePart,
     /// The agent.
     pub agent: Part,
     /// Its turns.
@@ -28,6 +28,21 @@ pub struct NodeStatus {
     pub streams_open: u64,
     /// Connections.
     pub connections: u64,
+}
+
+/// The store of a node.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct StorePart {
+    /// `ok` or `down`.
+    pub state: &'static str,
+    /// How long it took to answer when it was last asked.
+    #[schema(required = true)]
+    pub latency_ms: Option<f64>,
+    /// How often it came back without what it had acknowledged, since this process started.
+    pub losses: u64,
+    /// What it may lose of what it acknowledges, if the operator allowed that.
+    #[schema(required = true)]
+    pub weakness: Option<String>,
 }
 
 /// A part the node needs.

@@ -34,6 +34,18 @@ pub type AgentStatus = Arc<dyn Fn() -> Option<bool> + Send + Sync>;
 /// Tells without waiting how long the agent took to answer when it was last asked.
 pub type AgentProbe = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
+/// What a store says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreReport {
+    /// What it may lose of what it acknowledges; nothing if all is well.
+    pub weakness: Option<String>,
+    /// How often it came back without what it had acknowledged.
+    pub losses: u64,
+}
+
+/// Tells without waiting what the store says about itself.
+pub type StoreStatus = Arc<dyn Fn() -> StoreReport + Send + Sync>;
+
 /// Settings of the inbound side.
 #[derive(Clone)]
 pub struct GatewayConfig {
@@ -43,6 +55,8 @@ pub struct GatewayConfig {
     pub agent: AgentStatus,
     /// How long it took to say so.
     pub agent_probe: AgentProbe,
+    /// What the store says about itself.
+    pub store: StoreStatus,
     /// Submissions that say nothing about it are answered at once, not when their turn has ended.
     pub async_default: bool,
     /// Time for the head of a request to arrive.
@@ -94,6 +108,7 @@ impl Default for GatewayConfig {
             keys: Vec::new(),
             agent: Arc::new(|| None),
             agent_probe: Arc::new(|| None),
+            store: Arc::new(StoreReport::default),
             async_default: false,
             head_time_max: limits::HEAD_TIME_MAX,
             keep_alive_max: limits::KEEP_ALIVE_MAX,

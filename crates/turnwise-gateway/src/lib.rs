@@ -37,7 +37,7 @@ mod trace;
 mod wire;
 
 pub use auth::{Exchanged, KeyRing};
-pub use config::{AgentProbe, AgentStatus, ApiKey, GatewayConfig};
+pub use config::{AgentProbe, AgentStatus, ApiKey, GatewayConfig, StoreReport, StoreStatus};
 pub use counters::Counters;
 pub use drain::{Drain, Phase};
 pub use openapi::text as openapi_text;

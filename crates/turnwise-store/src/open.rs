@@ -1,6 +1,6 @@
 //! From the operator's words to a store.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, ServerClock, system_clock};
 use crate::embedded::{EmbeddedConfig, EmbeddedStore};
 use crate::memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -9,7 +9,25 @@ use crate::postgres::{PostgresConfig, PostgresStore};
 use crate::redis::{RedisConfig, RedisStore};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use turnwise_core::{Result, Store, StoreError};
+
+/// Between two looks at a server's clock: ordinary clocks drift apart by less than a millisecond in it.
+const CLOCK_PERIOD: Duration = Duration::from_secs(10);
+
+/// The time of a store, see [`Opened::clock`].
+pub struct StoreClock {
+    known: Arc<ServerClock>,
+}
+
+impl StoreClock {
+    /// For who reads it.
+    #[must_use]
+    pub fn reading(&self) -> Clock {
+        let known = Arc::clone(&self.known);
+        Arc::new(move || known.now())
+    }
+}
 
 /// A running store of any engine.
 pub enum Opened {
@@ -52,6 +70,40 @@ impl Opened {
         }
     }
 
+    /// The clock that leases of this store end by: the server's where several nodes share one, as this node knows it
+    /// after [`Opened::keep_time`]; else the operating system's.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server does not say what time it is.
+    pub async fn clock(&self) -> Result<StoreClock> {
+        let clock = StoreClock { known: Arc::new(ServerClock::new(system_clock())) };
+        self.look_at(&clock).await?;
+        Ok(clock)
+    }
+
+    /// Asks the server again and again, as long as it is polled.
+    pub async fn keep_time(&self, clock: &StoreClock) {
+        loop {
+            tokio::time::sleep(CLOCK_PERIOD).await;
+            if let Err(error) = self.look_at(clock).await {
+                tracing::debug!(%error, "the store's server did not say what time it is");
+            }
+        }
+    }
+
+    async fn look_at(&self, clock: &StoreClock) -> Result<()> {
+        let asked = clock.known.own();
+        let told = match self {
+            Opened::Memory(_) | Opened::Embedded(_) => return Ok(()),
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(store) => store.time().await?,
+            #[cfg(feature = "redis")]
+            Opened::Redis(store) => store.time().await?,
+        };
+        clock.known.learn(asked, told, clock.known.own());
+        Ok(())
+    }
+
     /// Writes what is buffered and stops the engine. Blocks for at most its timeout.
     pub fn close(&self) {
         match self {
@@ -61,6 +113,18 @@ impl Opened {
             Opened::Postgres(store) => store.close(),
             #[cfg(feature = "redis")]
             Opened::Redis(store) => store.close(),
+        }
+    }
+
+    /// How often the store came back without what it had acknowledged, since it was opened (clause X5).
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        match self {
+            Opened::Memory(_) | Opened::Embedded(_) => 0,
+            #[cfg(feature = "postgres")]
+            Opened::Postgres(store) => store.losses(),
+            #[cfg(feature = "redis")]
+            Opened::Redis(store) => store.losses(),
         }
     }
 

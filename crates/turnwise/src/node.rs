@@ -6,6 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::process::Process;
 use crate::reload::{self, Reload};
 use crate::rlimits;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use turnwise_core::StoreError;
 use turnwise_dispatch::{
     CallbackConfig, CallbackWorker, DispatchConfig, Dispatcher, StreamMode, SystemResolver,
 };
-use turnwise_gateway::{AgentProbe, AgentStatus, Drain, Gateway, GatewayConfig};
+use turnwise_gateway::{AgentProbe, AgentStatus, Drain, Gateway, GatewayConfig, StoreReport, StoreStatus};
 use turnwise_metrics::{Source, Spans};
 use turnwise_store::embedded::{Durability, EmbeddedConfig};
 use turnwise_store::open::{self, Opened};
@@ -74,9 +75,13 @@ impl Node {
         if let Some(weakness) = store.weakness() {
             tracing::warn!(weakness, "the store keeps less than it acknowledges");
         }
-        let broker = Broker::start(store.store(), broker_config(config), Arc::new(nonce), system_clock())
+        let broken =
+            |error: &dyn Display| Failure::new(Exit::Failure, "the store does not work", error.to_string());
+        let clock = store.clock().await.map_err(|error| broken(&error))?;
+        let reading = clock.reading();
+        let broker = Broker::start(store.store(), broker_config(config), Arc::new(nonce), reading)
             .await
-            .map_err(|error| Failure::new(Exit::Failure, "the store does not work", error.to_string()))?;
+            .map_err(|error| broken(&error))?;
         let loopback = is_loopback(&[listener.local_addr()?]);
         let mut node = Node {
             parts: Parts::default(),
@@ -86,6 +91,10 @@ impl Node {
             drain_time: config.drain,
             linger: config.drain_linger.min(config.drain),
         };
+        let (store, closing) = (Arc::clone(&node.store), node.drain.closing());
+        node.start_serving(async move {
+            let _ended = closing.run_until_cancelled(store.keep_time(&clock)).await;
+        });
         let engine = match config.store {
             StoreKind::Memory => "memory",
             StoreKind::Embedded => "embedded",
@@ -98,8 +107,11 @@ impl Node {
         node.start_callbacks(config, &broker, &mut metrics)?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await });
+        let told = Arc::clone(&node.store);
+        let store: StoreStatus =
+            Arc::new(move || StoreReport { weakness: told.weakness(), losses: told.losses() });
         let gateway_config =
-            GatewayConfig { metrics, agent_probe, spans, ..gateway_config(config, loopback, agent) };
+            GatewayConfig { metrics, agent_probe, store, spans, ..gateway_config(config, loopback, agent) };
         let gateway = Gateway::new(broker, gateway_config);
         if let Some(file) = &config.file {
             let (reload, shutdown) =

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use turnwise_api::{
     CallbackAnswer, CallbackList, CallbackPhase, ChatType, Code, FieldError, Health, HealthStatus,
     MessageAnswer, MessageFields, MessageStatus, MessageType, NodeStatus, Part, ProblemForm, QueueAnswer,
-    QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StreamError, TailStep,
+    QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StorePart, StreamError, TailStep,
     TicketAnswer, TicketRequest, TicketStream, TimelineStep, TurnAnswer, TurnCallback, TurnFailure,
     TurnNumbers, TurnStep,
 };
@@ -256,7 +256,6 @@ fn timeline() -> Vec<TimelineStep> {
 }
 
 pub(super) fn status_examples() -> Value {
-    let part = |state, latency_ms| Part { state, latency_ms };
     examples(&[(
         "healthy",
         value(&NodeStatus {
@@ -264,8 +263,8 @@ pub(super) fn status_examples() -> Value {
             version: env!("CARGO_PKG_VERSION"),
             draining: false,
             uptime_seconds: 3_600.0,
-            store: part("ok", Some(1.2)),
-            agent: part("ok", Some(3.4)),
+            store: StorePart { state: "ok", latency_ms: Some(1.2), losses: 0, weakness: None },
+            agent: Part { state: "ok", latency_ms: Some(3.4) },
             turns: TurnNumbers {
                 waiting: 3,
                 in_flight: 2,
@@ -381,6 +380,7 @@ pub(super) fn health_examples() -> Value {
         active_queues: 2,
         messages_processing: 1,
         worker_connected: true,
+        store_weakness: None,
     };
     examples(&[("healthy", value(&health))])
 }

@@ -21,6 +21,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<Response, Fail
         active_queues: store.active_queues,
         messages_processing: store.processing,
         worker_connected: (app.config.agent)() == Some(true),
+        store_weakness: (app.config.store)().weakness,
     })
 }
 

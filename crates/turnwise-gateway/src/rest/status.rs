@@ -8,17 +8,23 @@ use crate::rest::health;
 use axum::extract::State;
 use axum::response::Response;
 use std::sync::Arc;
-use turnwise_api::{NodeStatus, Part, TurnNumbers};
+use turnwise_api::{NodeStatus, Part, StorePart, TurnNumbers};
 
 pub(crate) async fn show(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let (store, numbers) = (app.broker.health(), app.broker.numbers());
+    let report = (app.config.store)();
     let (store_state, agent_state) = health::parts(&app);
     json(&NodeStatus {
         status: health::status(&app),
         version: env!("CARGO_PKG_VERSION"),
         draining: app.drain.phase() > Phase::Serving,
         uptime_seconds: seconds(numbers.uptime),
-        store: Part { state: store_state, latency_ms: Some(millis(numbers.store_probe)) },
+        store: StorePart {
+            state: store_state,
+            latency_ms: Some(millis(numbers.store_probe)),
+            losses: report.losses,
+            weakness: report.weakness,
+        },
         agent: Part { state: agent_state, latency_ms: (app.config.agent_probe)().map(millis) },
         turns: TurnNumbers {
             waiting: numbers.waiting,

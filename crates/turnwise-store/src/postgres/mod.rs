@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_postgres::Row;
 use turnwise_core::limits::TICK_ITEMS_MAX;
-use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store};
+use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store, Timestamp};
 
 /// A store in PostgreSQL.
 pub struct PostgresStore {
@@ -68,6 +68,21 @@ impl PostgresStore {
     #[must_use]
     pub fn weakness(&self) -> Option<String> {
         self.inner.pool.weak()
+    }
+
+    /// What time it is at the server.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not say.
+    pub async fn time(&self) -> Result<Timestamp> {
+        let rows = self.inner.read_call("SELECT tw_now($1)", &[&self.inner.pool.now()]).await?;
+        rows::single(&rows).map(Timestamp)
+    }
+
+    /// How often the server came back without writes it had acknowledged, since this node started.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.inner.pool.losses()
     }
 
     /// Ends all connections and tasks.

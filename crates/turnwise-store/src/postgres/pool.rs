@@ -36,6 +36,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Conn>>,
     migrated: AtomicBool,
     epoch: AtomicU64,
+    losses: AtomicU64,
     /// How far the server's log was on disk when it was last looked at.
     log: AtomicU64,
     weak: Mutex<Option<String>>,
@@ -51,6 +52,7 @@ impl Pool {
             idle: Mutex::default(),
             migrated: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
             log: AtomicU64::new(0),
             weak: Mutex::default(),
         }
@@ -71,6 +73,11 @@ impl Pool {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// How often the server came back without what it had acknowledged.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// Takes over an epoch that an answer told.
@@ -145,6 +152,7 @@ impl Pool {
         let epoch: i64 = answer.map_err(failed)?.try_get(0).map_err(|error| unavailable(said(&error)))?;
         let before = self.epoch.swap(epoch.cast_unsigned(), Ordering::AcqRel);
         if before != 0 && before != epoch.cast_unsigned() {
+            self.losses.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 before,
                 epoch,

@@ -30,7 +30,7 @@ use scripts::Script;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store, StoreError};
+use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store, StoreError, Timestamp};
 
 /// A store on Redis.
 pub struct RedisStore {
@@ -77,6 +77,14 @@ impl RedisStore {
     #[must_use]
     pub fn found(&self) -> &Found {
         &self.found
+    }
+
+    /// What time it is at the server.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not say.
+    pub async fn time(&self) -> Result<Timestamp> {
+        start::time(&self.core.pool).await
     }
 
     /// How often the server came back without writes it had acknowledged, since this node started.

@@ -1,11 +1,12 @@
 //! What is asked of a server before it is used.
 
+use super::codec::corrupt;
 use super::link::text;
 use super::pool::Pool;
 use crate::embedded::Durability;
 use redis::Value;
 use std::fmt;
-use turnwise_core::{Result, StoreError};
+use turnwise_core::{Result, StoreError, Timestamp};
 
 /// What decides whether an answer is on disk, and what the engine needs it to be.
 const WANTED: [(&str, &str); 3] =
@@ -52,6 +53,17 @@ pub(super) async fn check(pool: &Pool, durability: Durability) -> Result<Found> 
         )));
     }
     Ok(found)
+}
+
+/// What time it is there.
+pub(super) async fn time(pool: &Pool) -> Result<Timestamp> {
+    let part = |value: Value| text(value).parse::<i64>().ok();
+    let Value::Array(mut parts) = pool.ask(&redis::cmd("TIME")).await? else {
+        return Err(corrupt("no time"));
+    };
+    let (micros, seconds) = (parts.pop().and_then(part), parts.pop().and_then(part));
+    let (Some(seconds), Some(micros)) = (seconds, micros) else { return Err(corrupt("no time")) };
+    Ok(Timestamp(seconds.saturating_mul(1_000_000).saturating_add(micros)))
 }
 
 /// One setting; `None` when the server does not let it be read.

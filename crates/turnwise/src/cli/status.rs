@@ -75,7 +75,7 @@ fn shown(status: &Value, url: &str) -> Vec<String> {
     let draining =
         if status.get("draining").and_then(Value::as_bool) == Some(true) { ", draining" } else { "" };
     let up = duration(float("/uptime_seconds").unwrap_or_default());
-    vec![
+    let mut lines = vec![
         format!("turnwise {}  {url}  {}{draining}, up {up}", text("/version"), text("/status")),
         format!("  store    {}", part("store")),
         format!("  agent    {}", part("agent")),
@@ -88,7 +88,16 @@ fn shown(status: &Value, url: &str) -> Vec<String> {
         ),
         format!("  so far   {} accepted{ended}", number("/turns/accepted")),
         format!("  readers  {} streams, {} connections", number("/streams_open"), number("/connections")),
-    ]
+    ];
+    // Only where something is wrong.
+    if let Some(weakness) = status.pointer("/store/weakness").and_then(Value::as_str) {
+        lines.insert(2, format!("           {weakness}"));
+    }
+    if number("/store/losses") > 0 {
+        let times = number("/store/losses");
+        lines.insert(2, format!("           it came back {times} times without what it had acknowledged"));
+    }
+    lines
 }
 
 /// For people: the two largest units.

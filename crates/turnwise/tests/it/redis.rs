@@ -1,7 +1,8 @@
 //! Nodes that share a Redis server.
 
 use crate::support::{Running, accepted, read, run, serve, stored, turnwise};
-use turnwise_mock::{AgentConfig, FakeAgent, SseEvent};
+use serde_json::Value;
+use turnwise_mock::{AgentConfig, Conn, FakeAgent, SseEvent};
 use turnwise_testkit::servers::{Server, redis};
 
 /// Events of the agent in one answer, and the pause between them.
@@ -57,5 +58,11 @@ async fn a_server_that_does_not_write_before_it_answers_is_refused_until_that_is
     let relaxed = [("TURNWISE_STORE", store.as_str()), ("TURNWISE_STORE_DURABILITY", "relaxed")];
     let node = serve(folder.path(), 0, None, &relaxed).await;
     assert!(!node.ready["store"].as_str().unwrap().contains("hunter2"));
+    let mut conn = Conn::new(node.url());
+    let health: Value = conn.get("/health").await.unwrap().json().unwrap();
+    assert!(health["store_weakness"].as_str().unwrap().contains("appendonly no"), "{health}");
+    let shown = run(turnwise(folder.path()).args(["status", "--url", node.url()])).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("a crash of Redis loses messages"), "{shown}");
     assert_eq!(node.terminate().await, Some(0));
 }
