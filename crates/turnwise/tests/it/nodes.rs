@@ -15,7 +15,7 @@ use turnwise_testkit::servers::postgres::Postgres;
 use turnwise_testkit::servers::redis;
 
 /// Kills, unless [`KILLS_ENV`] says otherwise.
-const KILLS: u32 = 3;
+const KILLS: u32 = 2;
 const KILLS_ENV: &str = "TURNWISE_NODE_KILLS";
 /// Conversations that are written to, unless [`CONVERSATIONS_ENV`] says otherwise.
 const CONVERSATIONS: u32 = 100;
@@ -25,15 +25,26 @@ const CLIENTS: usize = 12;
 /// One of so many turns is read as it comes, at both nodes in turn.
 const READ_EVERY: u64 = 4;
 /// A dead node's turns are called by the other one after this time.
-const LEASE_SECONDS: &str = "2";
+const LEASE_SECONDS: &str = "4";
 /// Between two kills: longer than a lease, so that both nodes have worked again.
-const PAUSE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(5);
 /// Between two messages of one client: the agent is to keep up.
 const BREATH: Duration = Duration::from_millis(10);
 /// Everything is over this long after the load.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// Parts of a streamed answer; beside them the whole answer and the end are stored.
-const PARTS: usize = 3;
+const PARTS: usize = 10;
+
+/// Rolling restarts of both nodes, unless [`ROLLS_ENV`] says otherwise.
+const ROLLS: u32 = 2;
+const ROLLS_ENV: &str = "TURNWISE_NODE_ROLLS";
+/// Streams that are read during rolling restarts, unless [`STREAMS_ENV`] says otherwise.
+const STREAMS: u32 = 50;
+const STREAMS_ENV: &str = "TURNWISE_NODE_STREAMS";
+/// Calls of one node at once where nodes are killed.
+const KILLING_CALLS: &str = "16";
+/// Calls of one node at once, so that all those streams move.
+const ROLLING_CALLS: &str = "128";
 
 /// What the clients know.
 struct History {
@@ -44,9 +55,23 @@ struct History {
     accepted: Mutex<Vec<(String, TurnReceipt)>>,
     read: AtomicU64,
     resumed: AtomicU64,
+    /// Most calls that a completed turn took.
+    attempts: AtomicU64,
 }
 
 impl History {
+    fn of(nodes: &Nodes) -> Arc<History> {
+        Arc::new(History {
+            urls: Mutex::new([nodes.url(0), nodes.url(1)]),
+            counter: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            accepted: Mutex::default(),
+            read: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
+        })
+    }
+
     fn tick(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::SeqCst)
     }
@@ -57,7 +82,8 @@ impl History {
 
     /// Sends until one of the nodes says that it has the message: the same one, however often.
     async fn send(&self, user: &str, number: u64) -> Option<String> {
-        let text = if number.is_multiple_of(2) { "short [[events=0]]" } else { "long [[events=3 gap=20]]" };
+        // An answer that streams takes a second.
+        let text = if number.is_multiple_of(2) { "short [[events=0]]" } else { "long [[events=10 gap=100]]" };
         let (own_id, sent) = (format!("m{number}"), self.tick());
         for node in number.. {
             let mut conn = Conn::new(&self.url(node).await);
@@ -129,6 +155,18 @@ impl History {
         }
     }
 
+    /// One conversation: a turn at a time, each read to its end.
+    async fn reader(self: Arc<Self>, user: String) {
+        while !self.stop.load(Ordering::SeqCst) {
+            // Even numbers have short answers.
+            let number = self.tick() * 2 + 1;
+            let Some(id) = self.send(&user, number).await else { break };
+            let events = self.follow(&user, &id, number).await;
+            assert_eq!(events.last().unwrap().event, "done", "{id}: {events:#?}");
+            whole(&id, &events);
+        }
+    }
+
     /// Waits, without a request that moves anything, until every turn is over; then tells how it ended.
     async fn ends(&self) -> HashMap<String, u64> {
         let started = Instant::now();
@@ -140,7 +178,10 @@ impl History {
                 let turn: Value = answer.json().unwrap();
                 let state = turn["status"].as_str().unwrap_or("none").to_owned();
                 match state.as_str() {
-                    "completed" => receipt.ends.push(Terminal::Completed),
+                    "completed" => {
+                        self.attempts.fetch_max(turn["attempts"].as_u64().unwrap(), Ordering::SeqCst);
+                        receipt.ends.push(Terminal::Completed);
+                    }
                     "failed" => {
                         assert_eq!(turn["error"]["code"], "answer_interrupted", "{turn}");
                         receipt.ends.push(Terminal::Failed);
@@ -178,16 +219,18 @@ struct Nodes {
     folder: tempfile::TempDir,
     agent: FakeAgent,
     store: String,
+    /// Of one node at once.
+    calls: &'static str,
     running: [Option<Running>; 2],
     ports: [u16; 2],
 }
 
 impl Nodes {
-    async fn start(store: String) -> Nodes {
+    async fn start(store: String, calls: &'static str) -> Nodes {
         let config = AgentConfig { delay_ms: 5, delay_spread_ms: 20, ..AgentConfig::default() };
         let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), config).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut nodes = Nodes { folder, agent, store, running: [None, None], ports: [0, 0] };
+        let mut nodes = Nodes { folder, agent, store, calls, running: [None, None], ports: [0, 0] };
         for node in 0..2 {
             nodes.run(node).await;
         }
@@ -195,7 +238,11 @@ impl Nodes {
     }
 
     async fn run(&mut self, node: usize) {
-        let env = [("TURNWISE_STORE", self.store.as_str()), ("TURNWISE_TURN_LEASE", LEASE_SECONDS)];
+        let env = [
+            ("TURNWISE_STORE", self.store.as_str()),
+            ("TURNWISE_TURN_LEASE", LEASE_SECONDS),
+            ("TURNWISE_AGENT_CONCURRENCY", self.calls),
+        ];
         let running = serve(self.folder.path(), self.ports[node], Some(&self.agent.base_url()), &env).await;
         self.ports[node] = u16::try_from(running.ready["port"].as_u64().unwrap()).unwrap();
         self.running[node] = Some(running);
@@ -208,15 +255,8 @@ impl Nodes {
 
 async fn nothing_is_lost_when_nodes_are_killed(store: String) {
     let (kills, conversations) = (count_of(KILLS_ENV, KILLS), count_of(CONVERSATIONS_ENV, CONVERSATIONS));
-    let mut nodes = Nodes::start(store).await;
-    let history = Arc::new(History {
-        urls: Mutex::new([nodes.url(0), nodes.url(1)]),
-        counter: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
-        accepted: Mutex::default(),
-        read: AtomicU64::new(0),
-        resumed: AtomicU64::new(0),
-    });
+    let mut nodes = Nodes::start(store, KILLING_CALLS).await;
+    let history = History::of(&nodes);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         clients.spawn(Arc::clone(&history).client(client, conversations));
@@ -251,6 +291,64 @@ async fn nothing_is_lost_when_nodes_are_killed(store: String) {
     for node in nodes.running {
         assert_eq!(node.unwrap().terminate().await, Some(0));
     }
+}
+
+/// Both nodes are stopped and started again in turn while conversations are read: nobody notices.
+async fn nobody_notices_rolling_restarts(store: String) {
+    let (rolls, streams) = (count_of(ROLLS_ENV, ROLLS), count_of(STREAMS_ENV, STREAMS));
+    let mut nodes = Nodes::start(store, ROLLING_CALLS).await;
+    let history = History::of(&nodes);
+    let mut readers = JoinSet::new();
+    for reader in 0..streams {
+        readers.spawn(Arc::clone(&history).reader(format!("user-{reader}")));
+    }
+    for roll in 0..rolls * 2 {
+        let read = history.read.load(Ordering::SeqCst);
+        while history.read.load(Ordering::SeqCst) < read + u64::from(streams) {
+            tokio::time::sleep(BREATH).await;
+            if let Some(ended) = readers.try_join_next() {
+                ended.unwrap();
+            }
+        }
+        let node = roll as usize % 2;
+        assert_eq!(nodes.running[node].take().unwrap().terminate().await, Some(0));
+        nodes.run(node).await;
+    }
+    history.stop.store(true, Ordering::SeqCst);
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+    let states = history.ends().await;
+    let mut checker = HistoryChecker::new();
+    checker.add_calls(nodes.agent.journal().calls());
+    checker.add_receipts(history.accepted.lock().await.iter().map(|(_, receipt)| receipt.clone()));
+    let verdict = checker.check();
+    assert!(verdict.is_clean(), "{:#?}", verdict.violations);
+    let (resumed, attempts) =
+        (history.resumed.load(Ordering::SeqCst), history.attempts.load(Ordering::SeqCst));
+    println!(
+        "{rolls} rolling restarts under {streams} streams, {} turns, {states:?}, each called {attempts} times at \
+         most, {resumed} streams went on at the other node",
+        verdict.receipts
+    );
+    assert_eq!(states.keys().collect::<Vec<_>>(), ["completed"], "{states:?}");
+    assert_eq!(attempts, 1, "an attempt was burnt");
+    assert!(resumed > 0, "no stream was cut");
+    for node in nodes.running {
+        assert_eq!(node.unwrap().terminate().await, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_rolling_restarts_on_redis() {
+    let Some(server) = redis::start() else { return };
+    nobody_notices_rolling_restarts(redis::url(&server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_rolling_restarts_on_postgres() {
+    let Some(server) = Postgres::start() else { return };
+    nobody_notices_rolling_restarts(server.url("chat")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
