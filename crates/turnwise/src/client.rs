@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    fn unreachable(&self, error: &dyn std::fmt::Display) -> Failure {
+    pub(crate) fn unreachable(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::new(Exit::Unreachable, "the server does not answer", format!("{}: {error}", self.base))
             .hint("start one with `turnwise serve --mock-agent`, or name it with --url")
     }

@@ -6,6 +6,7 @@ mod combine;
 mod config;
 mod hints;
 mod link;
+mod original;
 mod pack;
 mod pool;
 mod queues;
@@ -14,6 +15,7 @@ mod start;
 mod topics;
 
 pub use config::RedisConfig;
+pub use original::{Original, Waiting};
 pub use start::Found;
 
 use crate::clock::Clock;

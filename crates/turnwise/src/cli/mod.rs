@@ -7,6 +7,7 @@ mod completions;
 mod configuration;
 mod dead;
 mod demo;
+mod import;
 mod keys;
 #[cfg(feature = "mutants")]
 mod mutant;
@@ -66,6 +67,9 @@ enum Command {
     /// Callbacks that were given up on: list, show, try again, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Take over what another system left
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -116,6 +120,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Tail(arguments) => tail::run(context, &arguments),
         Command::Agent(command) => agent::run(context, command),
         Command::Dead(command) => dead::run(context, command),
+        Command::Import(command) => import::run(context, command),
         Command::Keys(command) => keys::run(context, command),
         Command::Config(command) => configuration::run(context, &command),
         Command::Bench(command) => bench::run(context, &command),

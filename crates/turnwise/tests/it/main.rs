@@ -9,6 +9,7 @@ mod demo;
 mod drain;
 mod edge;
 mod examples;
+mod import;
 mod json;
 mod keys;
 mod kill9;
