@@ -44,6 +44,13 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Tells everybody who watches a topic by its name: what was new may have been missed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn publish_all_topics(&self) {
+        let names: Vec<TopicName> = self.0.lock().exact.keys().cloned().collect();
+        self.publish_topics(&names);
+    }
+
     /// Tells those who watch these topics.
     pub(crate) fn publish_topics(&self, names: &[TopicName]) {
         let mut wakers = Vec::new();

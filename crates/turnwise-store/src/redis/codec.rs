@@ -6,7 +6,7 @@ use bytes::Bytes;
 use turnwise_core::limits::TICK_ITEMS_MAX;
 use turnwise_core::message::ENDED_HEADER;
 use turnwise_core::{
-    Dedup, Delivery, Effect, Event, Headers, Kind, LeaseToken, MessageId, MessageInfo, Name, NewEvent,
+    Claim, Dedup, Delivery, Effect, Event, Headers, Kind, LeaseToken, MessageId, MessageInfo, Name, NewEvent,
     NewMessage, Offset, OrderingKey, Outcome, Priority, QueueName, Receipt, Result, Settlement, Stage,
     StoreError, Timestamp, TopicInfo, TopicName, TopicPattern,
 };
@@ -195,6 +195,16 @@ pub(super) fn receipt_item(receipt: &Receipt) -> Vec<u8> {
     let mut out = Writer::default();
     out.array(4);
     write_receipt(&mut out, receipt);
+    out.0
+}
+
+/// What somebody wants to be handed.
+pub(super) fn claim_item(claim: &Claim) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.array(3);
+    out.bytes(&name_bytes(&claim.queue));
+    out.integer(i64::from(claim.limit));
+    out.integer(micros(claim.lease));
     out.0
 }
 
@@ -394,6 +404,16 @@ pub(super) struct Hints {
 }
 
 impl Hints {
+    /// A hint of this node at nothing.
+    pub(super) fn none(node: &str) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.array(3);
+        out.bytes(node.as_bytes());
+        out.array(0);
+        out.array(0);
+        out.0
+    }
+
     pub(super) fn read(bytes: &[u8]) -> Result<Hints> {
         let mut hints = Reader::new(bytes);
         hints.array()?;

@@ -21,6 +21,10 @@ pub(super) const COMBINED_BYTES_MAX: usize = 1024 * 1024;
 pub(super) const COMBINED_WAITING_MAX: usize = 4_096;
 /// Tasks that send for each operation: while they wait for answers, what comes meanwhile gathers.
 pub(super) const COMBINERS: usize = 2;
+/// What an answer may take beyond the time of a call, from the task that got it to who waits for it.
+pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(100);
+/// A connection for hints that is silent for so long is asked for a sign; silent as long again it is given up.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Times one operation is tried after answers that surely mean that nothing was done.
 pub(super) const TRIES_MAX: u32 = 4;
 /// Commands that wait in one connection.
@@ -99,7 +103,7 @@ impl Address {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(invalid("it has no scheme"));
         };
-        if scheme != "redis" {
+        if !scheme.eq_ignore_ascii_case("redis") {
             return Err(invalid("this version speaks to Redis without TLS only"));
         }
         let (place, database) = rest.split_once('/').unwrap_or((rest, ""));

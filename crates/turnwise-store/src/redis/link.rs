@@ -31,6 +31,8 @@ pub(super) enum Again {
     Join,
     /// Another node of the cluster.
     Owner,
+    /// A server that may be written to: this one has become a replica.
+    Primary,
 }
 
 impl Failure {
@@ -51,13 +53,22 @@ impl Failure {
     }
 }
 
+/// With these a script is refused at its first write: nothing was done.
+const REFUSALS: [&str; 4] = ["OOM", "READONLY", "MISCONF", "NOREPLICAS"];
+
 /// What an error means for the command it answers.
 fn failure(error: &RedisError) -> Failure {
-    let code = error.code().unwrap_or_default().to_owned();
-    let told = format!("Redis: {code} {}", error.detail().unwrap_or_default()).trim_end().to_owned();
+    let detail = error.detail().unwrap_or_default();
+    // Redis 6 wraps what a command of a script was refused with.
+    let wrapped = REFUSALS.iter().find(|code| detail.contains(&format!("-{code} ")));
+    let code = wrapped.map_or_else(|| error.code().unwrap_or_default(), |code| *code).to_owned();
+    let told = format!("Redis: {code} {}", detail).trim_end().to_owned();
     match (error.kind(), code.as_str()) {
         (_, "TWLOST") => Failure::Again(Again::Join, "Redis came back with another history".into()),
-        (_, "READONLY") => Failure::NotDone("Redis is a read-only replica now: is there a primary?".into()),
+        (_, "READONLY") => {
+            Failure::Again(Again::Primary, "Redis is a read-only replica now: is there a primary?".into())
+        }
+        (_, "NOREPLICAS") => Failure::NotDone("Redis has fewer replicas than it wants for a write".into()),
         (_, "OOM") => Failure::NotDone("Redis is out of memory: raise maxmemory".into()),
         (_, "MISCONF") => Failure::NotDone("Redis cannot write to its disk, see its log".into()),
         (_, "NOAUTH" | "WRONGPASS") => Failure::NotDone("Redis refuses user or password of the URL".into()),
@@ -183,6 +194,11 @@ impl Link {
     pub(super) fn give_up(&self) {
         self.broken.store(true, Ordering::Release);
         self.driver.abort();
+    }
+
+    /// Uses it no more for anything new: who waits for an answer on it still gets it.
+    pub(super) fn retire(&self) {
+        self.broken.store(true, Ordering::Release);
     }
 
     /// Sends one command; a connection that fails is used no more.

@@ -31,6 +31,7 @@ use redis::Value;
 use scripts::Script;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store, StoreError, Timestamp};
 
@@ -38,6 +39,7 @@ use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Stor
 pub struct RedisStore {
     core: Arc<Core>,
     enqueues: Combiner,
+    claims: Combiner,
     settlements: Combiner,
     appends: Combiner,
     found: Found,
@@ -49,6 +51,8 @@ struct Core {
     pool: Arc<Pool>,
     hub: Arc<Hub>,
     alarm: Arc<Alarm>,
+    /// An answer got lost: whom it would have woken is looked for.
+    missed: Arc<Notify>,
     call_timeout: Duration,
 }
 
@@ -65,14 +69,17 @@ impl RedisStore {
         let found = start::check(&pool, config.durability).await?;
         let (hub, alarm) = (Arc::new(Hub::default()), Arc::new(Alarm::default()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(hints::listen(Arc::clone(&pool), Arc::clone(&hub)));
+        let missed = Arc::new(Notify::new());
+        tasks.spawn(hints::listen(Arc::clone(&pool), Arc::clone(&hub), Arc::clone(&missed)));
         tasks.spawn(hints::watch_time(Arc::clone(&pool), Arc::clone(&hub), Arc::clone(&alarm)));
-        let core = Arc::new(Core { pool, hub, alarm, call_timeout });
+        let core = Arc::new(Core { pool, hub, alarm, missed, call_timeout });
         let mut combine = |script, before: &[Vec<u8>]| Combiner::start(&core, script, before, &mut tasks);
         let enqueues = combine(scripts::ENQUEUE, &[]);
+        let claims = combine(scripts::CLAIM, &[queues::claim_bytes()]);
         let settlements = combine(scripts::SETTLE, &[]);
         let appends = combine(scripts::APPEND, &[holder_argument(None)]);
-        Ok(Arc::new(RedisStore { core, enqueues, settlements, appends, found, tasks: Mutex::new(tasks) }))
+        let tasks = Mutex::new(tasks);
+        Ok(Arc::new(RedisStore { core, enqueues, claims, settlements, appends, found, tasks }))
     }
 
     /// What the server said at start of how it keeps what it acknowledges.
@@ -164,7 +171,22 @@ impl RedisStore {
 impl Core {
     /// Runs an operation, and passes on whom it gave something new.
     async fn run(&self, script: Script, arguments: &[impl AsRef<[u8]> + Sync]) -> Result<Reply> {
-        let reply = self.pool.run(script, arguments).await?;
+        self.run_within(self.call_timeout, script, arguments).await
+    }
+
+    /// The same in less time than a call may take.
+    async fn run_within(
+        &self,
+        limit: Duration,
+        script: Script,
+        arguments: &[impl AsRef<[u8]> + Sync],
+    ) -> Result<Reply> {
+        // Whoever waits for nothing any more leaves no answer that says what was new.
+        let mut unheard = Unheard { missed: &self.missed, is_heard: !script.changes };
+        let told = self.pool.run(limit, script, arguments).await;
+        unheard.is_heard |= !matches!(told, Err(StoreError::Unknown(_)));
+        drop(unheard);
+        let reply = told?;
         if !reply.hints.is_empty()
             && let Ok(hints) = codec::Hints::read(&reply.hints)
         {
@@ -175,6 +197,20 @@ impl Core {
             self.alarm.falls_due(at);
         }
         Ok(reply)
+    }
+}
+
+/// A script whose answer may get lost, and with it who has something new.
+struct Unheard<'a> {
+    missed: &'a Notify,
+    is_heard: bool,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if !self.is_heard {
+            self.missed.notify_one();
+        }
     }
 }
 
@@ -196,6 +232,14 @@ impl Store for RedisStore {
 
     fn epoch(&self) -> Epoch {
         Epoch(self.core.pool.epoch())
+    }
+}
+
+/// Nothing was stored of a step that failed, but perhaps of those before it.
+fn once_begun(has_begun: bool, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(what) if has_begun => StoreError::Unknown(what),
+        error => error,
     }
 }
 

@@ -10,6 +10,7 @@ use redis::{Cmd, Value};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use turnwise_core::{Result, StoreError, Timestamp};
 
@@ -63,6 +64,9 @@ pub(super) struct Pool {
     /// The node of a cluster that owns the namespace.
     owner: Mutex<Option<(String, u16)>>,
     next_host: AtomicUsize,
+    /// When the last connection was made, and who waits for that.
+    made: Mutex<Option<Moment>>,
+    back: Notify,
     shas: Mutex<Vec<String>>,
     seen: Mutex<Seen>,
     epoch: AtomicU64,
@@ -95,6 +99,8 @@ impl Pool {
             next: AtomicUsize::new(0),
             owner: Mutex::new(None),
             next_host: AtomicUsize::new(0),
+            made: Mutex::new(None),
+            back: Notify::new(),
             shas: Mutex::new(Vec::new()),
             seen: Mutex::new(Seen::default()),
             epoch: AtomicU64::new(0),
@@ -137,11 +143,21 @@ impl Pool {
         hosts.get(at % hosts.len().max(1)).cloned().unwrap_or_default()
     }
 
-    /// Runs one script and waits for its answer, no longer than the call may take.
-    pub(super) async fn run(&self, script: Script, arguments: &[impl AsRef<[u8]> + Sync]) -> Result<Reply> {
+    /// How long an operation may take.
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
+    /// Runs one script and waits for its answer, no longer than this.
+    pub(super) async fn run(
+        &self,
+        limit: Duration,
+        script: Script,
+        arguments: &[impl AsRef<[u8]> + Sync],
+    ) -> Result<Reply> {
         let sent = Mutex::new(None);
         let tried = self.try_some_times(script, arguments, &sent);
-        match tokio::time::timeout(self.call_timeout, tried).await {
+        match tokio::time::timeout(limit, tried).await {
             Ok(answer) => answer.map_err(|failure| failure.error(script.changes)),
             Err(_) => {
                 let what = format!("no answer from Redis within {:?}", self.call_timeout);
@@ -193,6 +209,12 @@ impl Pool {
                     Again::Owner => {
                         *self.owner.lock() = None;
                         link.give_up();
+                    }
+                    // One more look: what answers there may be a primary again, or nothing else is there.
+                    Again::Primary if tries > 1 => return Err(failure),
+                    Again::Primary => {
+                        *self.owner.lock() = None;
+                        link.retire();
                     }
                 },
                 // A read is harmless to repeat.
@@ -252,7 +274,7 @@ impl Pool {
                 // Somebody tried while this one waited: a crowd does not try one after another.
                 return Err(Failure::NotDone(failed.what.clone()));
             }
-            tokio::time::sleep(failed.pause.saturating_sub(failed.at.elapsed())).await;
+            self.pause(failed).await;
         }
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Failure::NotDone("the store is closed".into()));
@@ -263,6 +285,8 @@ impl Pool {
         match connected.unwrap_or_else(late) {
             Ok(link) => {
                 *slot = Slot { link: Some(link.clone()), failed: None };
+                *self.made.lock() = Some(Moment::now());
+                self.back.notify_waiters();
                 Ok(link)
             }
             Err(failure) => {
@@ -274,9 +298,25 @@ impl Pool {
         }
     }
 
+    /// Waits until it is time for another try, or until another connection was made: then the server is back.
+    async fn pause(&self, failed: &Failed) {
+        let back = self.back.notified();
+        if self.made.lock().is_some_and(|made| made.elapsed() < failed.at.elapsed()) {
+            return;
+        }
+        let rest = failed.pause.saturating_sub(failed.at.elapsed());
+        let _ = tokio::time::timeout(rest, back).await;
+    }
+
     async fn connect(&self) -> Tried<Link> {
         let host = self.host();
         let (mut link, is_cluster) = self.dial(&host).await?;
+        if !is_cluster && self.address.hosts.len() > 1 {
+            let (name, port) = host;
+            return Err(Failure::NotDone(format!(
+                "the URL names several hosts, which are for a cluster, but Redis at {name}:{port} is none: name one"
+            )));
+        }
         if is_cluster && self.owner.lock().is_none() {
             let owner = self.find_owner(&link, &host).await?;
             if owner != host {
@@ -334,9 +374,7 @@ impl Pool {
         };
         let mut parts = parts.into_iter();
         let epoch = parts.next().map(text).and_then(|epoch| epoch.parse::<u64>().ok());
-        let (Some(epoch), Some(Value::Int(writes)), Some(Value::Int(code))) =
-            (epoch, parts.next(), parts.next())
-        else {
+        let (Some(epoch), Some(Value::Int(writes))) = (epoch, parts.next()) else {
             return Err(Failure::NotDone("Redis answered join with something else".into()));
         };
         let mut now = self.seen.lock();
@@ -344,12 +382,13 @@ impl Pool {
             // Somebody else of this node has joined a later history meanwhile.
             return Err(Failure::Again(Again::Join, "the history of this store changed".into()));
         }
+        // Whoever of this node joined it first has counted the loss.
         let is_other = now.epoch != 0 && now.epoch != epoch;
         let writes = if is_other || *now.run != *link.run { writes } else { now.writes.max(writes) };
         *now = Seen { epoch, run: link.run.to_string(), writes, ..now.clone() };
         drop(now);
         self.epoch.store(epoch, Ordering::Release);
-        if is_other || code == 2 {
+        if is_other {
             self.losses.fetch_add(1, Ordering::Relaxed);
             tracing::error!(
                 epoch,

@@ -1,7 +1,7 @@
 //! The queue half of the store.
 
 use super::config::{ANSWER_BYTES_MAX, SCRIPT_ITEMS_MAX};
-use super::{RedisStore, array, bytes, codec, corrupt, count, integer, scripts};
+use super::{RedisStore, array, bytes, codec, combine, corrupt, count, integer, once_begun, scripts};
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use redis::Value;
@@ -11,8 +11,11 @@ use turnwise_core::machine::check;
 use turnwise_core::{
     Claim, Delivery, Depth, Effect, Enqueued, Extended, ItemResult, LaneStatus, MessageId, MessageInfo,
     NewMessage, OrderingKey, QueueName, QueueStore, Receipt, Removed, Result, Settled, Settlement, Stage,
-    StopRequested, Timestamp,
+    StopRequested, StoreError, Timestamp,
 };
+
+/// Why a message is not stored when a great many of its key have come due at once.
+const LINING_UP: &str = "messages of its key that are due take their places first: try again";
 
 /// Stages by their number.
 fn stage_text(stage: Stage) -> String {
@@ -29,7 +32,8 @@ fn enqueued(value: &Value) -> Result<ItemResult<Enqueued>> {
         0 => Enqueued::New { id: id()?, position: count(position)?, in_flight: integer(in_flight)? == 1 },
         1 => Enqueued::Duplicate(id()?),
         2 => Enqueued::DedupConflict(id()?),
-        _ => Enqueued::LaneFull,
+        3 => Enqueued::LaneFull,
+        _ => return Ok(Err(StoreError::Unavailable(LINING_UP.into()))),
     }))
 }
 
@@ -86,6 +90,11 @@ fn id_arguments(queue: &QueueName, ids: &[MessageId]) -> Vec<Vec<u8>> {
     arguments
 }
 
+/// What a claim's arguments begin with: the bytes after which it hands out no more.
+pub(super) fn claim_bytes() -> Vec<u8> {
+    ANSWER_BYTES_MAX.to_string().into_bytes()
+}
+
 #[async_trait]
 impl QueueStore for RedisStore {
     async fn enqueue(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
@@ -112,15 +121,15 @@ impl QueueStore for RedisStore {
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
         check::claim(&claim)?;
-        let arguments = [
-            codec::name_bytes(&claim.queue),
-            claim.limit.to_string().into_bytes(),
-            codec::micros_text(claim.lease).into_bytes(),
-            ANSWER_BYTES_MAX.to_string().into_bytes(),
-        ];
-        let reply = self.run(scripts::CLAIM, &arguments).await?;
+        let (item, weight) = (codec::claim_item(&claim), claim.limit as usize);
+        let mut answers = if combine::is_light(weight) {
+            self.claims.run_weighing(vec![item], weight).await?.1
+        } else {
+            array(self.run(scripts::CLAIM, &[claim_bytes(), item]).await?.answer)?
+        };
+        let answer = answers.pop().ok_or_else(|| corrupt("answers"))?;
         // A lease that ends as it begins, on a clock that stands still, was handed out all the same.
-        let claimed = kept(array(reply.answer)?, Timestamp::MIN)?;
+        let claimed = kept(array(answer)?, Timestamp::MIN)?;
         let deliveries = claimed.into_iter().map(codec::Kept::delivery).collect::<Result<Vec<_>>>()?;
         if let Some(token) = deliveries.iter().map(|delivery| delivery.receipt.token.0).max() {
             self.core.pool.learn_numbers(0, token);
@@ -169,8 +178,9 @@ impl QueueStore for RedisStore {
     async fn redrive(&self, queue: &QueueName, dead: Vec<MessageId>) -> Result<u32> {
         check::batch(dead.len())?;
         let mut redriven = 0;
-        for ids in dead.chunks(SCRIPT_ITEMS_MAX) {
-            let reply = self.run(scripts::REDRIVE, &id_arguments(queue, ids)).await?;
+        for (step, ids) in dead.chunks(SCRIPT_ITEMS_MAX).enumerate() {
+            let told = self.run(scripts::REDRIVE, &id_arguments(queue, ids)).await;
+            let reply = told.map_err(|error| once_begun(step > 0, error))?;
             redriven += count::<u32>(&reply.answer)?;
         }
         Ok(redriven)

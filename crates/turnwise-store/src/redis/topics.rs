@@ -1,6 +1,8 @@
 //! The topic half of the store.
 
-use super::{RedisStore, array, bytes, codec, corrupt, count, holder_argument, integer, scripts, sizes_fit};
+use super::{
+    RedisStore, array, bytes, codec, corrupt, count, holder_argument, integer, once_begun, scripts, sizes_fit,
+};
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use redis::Value;
@@ -157,8 +159,15 @@ impl TopicStore for RedisStore {
 
     async fn trim(&self, topic: &TopicName, before: Offset) -> Result<()> {
         let arguments = [codec::name_bytes(topic), before.0.to_string().into_bytes()];
-        while integer(&self.run(scripts::TRIM, &arguments).await?.answer)? == 1 {}
-        Ok(())
+        let mut has_begun = false;
+        loop {
+            let told = self.run(scripts::TRIM, &arguments).await;
+            let reply = told.map_err(|error| once_begun(has_begun, error))?;
+            if integer(&reply.answer)? != 1 {
+                return Ok(());
+            }
+            has_begun = true;
+        }
     }
 
     async fn drop_topics(&self, names: Vec<TopicName>) -> Result<u32> {
@@ -166,7 +175,9 @@ impl TopicStore for RedisStore {
         let (mut rest, mut dropped) = (names.as_slice(), 0);
         while !rest.is_empty() {
             let step = rest.get(..DROPPED_MAX).unwrap_or(rest);
-            let done = array(self.run(scripts::DROP_TOPICS, step).await?.answer)?;
+            let told = self.run(scripts::DROP_TOPICS, step).await;
+            let has_begun = rest.len() < names.len();
+            let done = array(told.map_err(|error| once_begun(has_begun, error))?.answer)?;
             let [done, there] = done.as_slice() else { return Err(corrupt("an answer")) };
             dropped += count::<u32>(there)?;
             rest = rest.get(count::<usize>(done)?..).unwrap_or_default();

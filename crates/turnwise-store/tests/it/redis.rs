@@ -413,3 +413,67 @@ async fn produce_one(store: &RedisStore, key: usize, n: usize) {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_replica_a_lonely_primary_and_several_hosts_store_nothing_and_say_why() {
+    let Some(server) = redis::start() else { return };
+    let store = open(&server).await;
+    let mut admin = Admin::connect(&server).await;
+    let cases = [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "replica"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", "replicas"),
+    ];
+    for (n, (begin, end, word)) in cases.into_iter().enumerate() {
+        admin.ask(begin).await;
+        let error = store.enqueue(vec![message(0, n)]).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unavailable(what) if what.contains(word)), "{error}");
+        admin.ask(end).await;
+        assert_eq!(store.depth(&queue()).await.unwrap().enqueued, n as u64);
+        store.enqueue(vec![message(0, n)]).await.unwrap();
+    }
+    let url = format!("{},127.0.0.1:{}", redis::url(&server), server.port());
+    let error = RedisStore::open(&url, RedisConfig::default(), None).await.err().unwrap();
+    assert!(error.to_string().contains("cluster"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_server_evicted_holds_up_nobody_else() {
+    let Some(server) = redis::start() else { return };
+    let clock = turnwise_testkit::ManualClock::default();
+    let config = RedisConfig::default();
+    let store = RedisStore::open(&redis::url(&server), config, Some(clock.reader())).await.unwrap();
+    let due = clock.now().after(LEASE);
+    let later = NewMessage { deliver_at: Some(due), ..message(0, 0) };
+    let mut first = store.enqueue(vec![later, message(1, 0), message(2, 0)]).await.unwrap();
+    let evicted: Vec<_> = first.drain(..2).map(|answer| answer.unwrap()).collect();
+    let mut admin = Admin::connect(&server).await;
+    for answer in evicted {
+        let Enqueued::New { id, .. } = answer else { panic!("{answer:?}") };
+        admin.ask(&format!("HDEL {{tw:turnwise}}:messages {:016}", id.seq())).await;
+    }
+    clock.advance(LEASE);
+    // Its key has something due that is not there any more.
+    store.enqueue(vec![message(0, 1)]).await.unwrap();
+    let claimed = store.claim(claim(10)).await.unwrap();
+    let keys: HashSet<usize> = claimed.iter().map(|delivery| Ledger::key(delivery).0).collect();
+    assert_eq!(keys, HashSet::from([0, 2]));
+}
+
+#[tokio::test]
+async fn a_great_many_due_messages_of_one_key_take_their_places_in_steps() {
+    let Some(server) = redis::start() else { return };
+    let clock = turnwise_testkit::ManualClock::default();
+    let config = RedisConfig { call_timeout: PATIENCE, ..RedisConfig::default() };
+    let store = RedisStore::open(&redis::url(&server), config, Some(clock.reader())).await.unwrap();
+    let due = clock.now().after(LEASE);
+    let later = |n| NewMessage { deliver_at: Some(due), dedup: None, ..message(0, n) };
+    // More than the time that passed and then one enqueue line up.
+    for _ in 0..12 {
+        store.enqueue((0..1_000).map(later).collect()).await.unwrap();
+    }
+    clock.advance(LEASE);
+    let refused = store.enqueue(vec![message(0, 12_000)]).await.unwrap().remove(0).unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
+    let stored = store.enqueue(vec![message(0, 12_000)]).await.unwrap().remove(0).unwrap();
+    assert!(matches!(stored, Enqueued::New { position: 12_001, .. }), "{stored:?}");
+}

@@ -126,7 +126,8 @@ local function keep_messages()
         end
       end
       local list = list_of(joined, stage_key(known[STAGE], known[Q]))
-      list[#list + 1], list[#list + 2] = tonumber(name), name
+      -- A name is its number in digits.
+      list[#list + 1], list[#list + 2] = name, name
     end
   end
   for name, known in pairs(gone) do

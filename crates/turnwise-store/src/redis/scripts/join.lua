@@ -34,6 +34,13 @@ if epoch and seen_epoch ~= '' then
   end
 end
 if epoch and not is_lost then
+  if seen_epoch ~= '' and seen_epoch ~= epoch then
+    -- Somebody else answered the loss: what this node saw given out is not given out again either.
+    local seq, token = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
+    if tonumber(ARGV[4]) > seq or tonumber(ARGV[5]) > token then
+      call('HSET', P .. 'meta', 'seq', math.max(seq, tonumber(ARGV[4])), 'token', math.max(token, tonumber(ARGV[5])))
+    end
+  end
   return { epoch, writes, 0 }
 end
 

@@ -220,21 +220,24 @@ local function tick()
   end
 end
 
--- Q10: what is due in a key takes its place before anything new does.
-local function line_up_key(queue, key)
+-- Q10: what is due in a key takes its place before anything new does. Answers whether all of it has, which may be more
+-- than the server can stand still for.
+-- numbers: LINE_UP_MAX=10000
+local function line_up_key(queue, key, limit)
   if not key or now < next_due then
-    return
+    return true
   end
   local index = waiting_key(queue, key)
-  while true do
+  for _ = 1, limit do
     local first = call('ZRANGE', index, 0, 0, 'WITHSCORES')
     if #first == 0 or tonumber(first[2]) > now then
-      return
+      return true
     end
     write('ZREM', P .. 'due', first[1])
     write('ZREM', index, first[1])
     come_due(first[1])
   end
+  return false
 end
 
 -- A message by its name and nonce, with what time has brought to it; nil for another queue's or another nonce.
@@ -255,7 +258,8 @@ local function notice(name, nonce, queue)
   end
 end
 
--- Stores one message. Codes: 0 stored, 1 stored before, 2 the dedup key has other content, 3 the lane is full.
+-- Stores one message. Codes: 0 stored, 1 stored before, 2 the dedup key has other content, 3 the lane is full,
+-- 4 others of its key have to take their places first, and some have.
 -- Then its number, its nonce, its position, and whether one ahead of it is leased.
 local function enqueue_one(new, ended, ignores_limit)
   local queue, key, dedup, nonce = new[1], new[2], new[10], new[7]
@@ -266,7 +270,10 @@ local function enqueue_one(new, ended, ignores_limit)
       return { code, answer, its_nonce, 0, 0 }
     end
   end
-  line_up_key(queue, key)
+  -- What happens with the end of another message cannot come again.
+  if not line_up_key(queue, key, ignores_limit and math.huge or LINE_UP_MAX) then
+    return { 4, 0, '', 0, 0 }
+  end
   if key and new[11] and not ignores_limit then
     if call('ZCARD', P .. 'lane:' .. queue .. '\1' .. key) >= new[11] then
       return { 3, 0, '', 0, 0 }

@@ -5,7 +5,7 @@ for at = 6, #ARGV, 2 do
   local name = ARGV[at]
   local known = notice(name, ARGV[at + 1], ARGV[5])
   if known and known[STAGE] == DEAD then
-    line_up_key(known[Q], known[KEY])
+    line_up_key(known[Q], known[KEY], math.huge)
     move_to(name, known, READY)
     known[PLACE], known[ATTEMPT] = next_seq(), 0
     if known[EXPIRES] then
