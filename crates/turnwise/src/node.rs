@@ -258,7 +258,8 @@ async fn ended_by(limit: Instant, parts: &mut JoinSet<()>) {
     }
 }
 
-async fn open_store(config: &Config) -> Result<Opened, Failure> {
+/// The store that the settings name.
+pub(crate) async fn open_store(config: &Config) -> Result<Opened, Failure> {
     let not_open =
         |error: StoreError| Failure::new(Exit::Failure, "the store does not open", error.to_string());
     let url = match &config.store {

@@ -1,16 +1,18 @@
 //! `turnwise bench turns`: what the server costs beside the agent alone, all
 //! measured in one run on this machine. Compare ratios, not absolute rates.
 //! `turnwise bench backlog`: the same server behind turns that wait.
-//! `turnwise bench streams` measures memory.
+//! `turnwise bench queue`: the queue of a store alone. `turnwise bench streams` measures memory.
 
 mod agent;
 mod backlog;
 mod commit;
+mod cycle;
 mod fairness;
 mod fill;
 mod load;
 mod noting;
 mod outage;
+mod queue;
 mod soak;
 mod stamp;
 mod streams;
@@ -35,6 +37,8 @@ use table::{Goal, Row};
 const SYNCS: u32 = 200;
 /// Bytes of each.
 const SYNC_BYTES: usize = 4_096;
+/// Producers, consumers and a store in this process.
+const QUEUE_THREADS: usize = 2;
 /// What the system counts the blocks of a file in.
 const BLOCK_BYTES: u64 = 512;
 
@@ -56,6 +60,8 @@ pub(crate) enum BenchCommand {
     Turns(TurnsArgs),
     /// A backlog: memory, start, and what a new conversation feels of it
     Backlog(backlog::BacklogArgs),
+    /// Messages through the queue of a store alone: stored, handed out in order, acknowledged
+    Queue(queue::QueueArgs),
     /// Idle event streams: the memory each takes in the server
     Streams(streams::StreamsArgs),
     /// One organisation's answers beside a flood of another, and beside readers that stop reading
@@ -77,11 +83,15 @@ pub(crate) struct TurnsArgs {
 }
 
 pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
-    let runtime = runtime(1)?;
+    let threads = if matches!(command, BenchCommand::Queue(_)) { QUEUE_THREADS } else { 1 };
+    let runtime = runtime(threads)?;
     match command {
         BenchCommand::Turns(arguments) => runtime.block_on(super::until_stopped(turns(context, arguments))),
         BenchCommand::Backlog(arguments) => {
             runtime.block_on(super::until_stopped(backlog::run(context, arguments)))
+        }
+        BenchCommand::Queue(arguments) => {
+            runtime.block_on(super::until_stopped(queue::queue(context, arguments)))
         }
         BenchCommand::Streams(arguments) => {
             runtime.block_on(super::until_stopped(streams::streams(context, arguments)))
