@@ -69,6 +69,13 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Tells everybody who watches one topic: what was said meanwhile is lost.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn publish_watched(&self) {
+        let names: Vec<TopicName> = self.0.lock().exact.keys().cloned().collect();
+        self.publish_topics(&names);
+    }
+
     /// A stream of every queue hinted at from now on.
     pub(crate) fn wakeups(self: &Arc<Self>) -> BoxStream<'static, QueueName> {
         self.register(Interest::Queues)

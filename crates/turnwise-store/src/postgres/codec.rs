@@ -67,6 +67,9 @@ pub(super) struct Item<'a> {
     u: Option<i64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     a: Vec<Item<'a>>,
+    /// Where it stands in its batch, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    y: Option<usize>,
 }
 
 /// A receipt, and how its lease ends.
@@ -148,8 +151,8 @@ fn body(bytes: Vec<u8>, bodies: Option<&mut Bodies>) -> Body {
     }
 }
 
-/// A message of a batch.
-pub(super) fn message<'a>(new: &'a NewMessage, bodies: Option<&mut Bodies>) -> Item<'a> {
+/// A message.
+fn message<'a>(new: &'a NewMessage, bodies: Option<&mut Bodies>) -> Item<'a> {
     Item {
         name: name_shape(&new.queue),
         e: None,
@@ -165,7 +168,22 @@ pub(super) fn message<'a>(new: &'a NewMessage, bodies: Option<&mut Bodies>) -> I
         l: new.lane_max,
         u: None,
         a: new.at_end.iter().map(|last| effect(last, None)).collect(),
+        y: None,
     }
+}
+
+/// A message of a batch that is given in another order.
+pub(super) fn message_at<'a>(at: usize, new: &'a NewMessage, bodies: &mut Bodies) -> Item<'a> {
+    Item { y: Some(at + 1), ..message(new, Some(bodies)) }
+}
+
+/// What a message's end brings, as it is stored.
+pub(super) fn at_end(new: &NewMessage) -> Result<Option<String>> {
+    if new.at_end.is_empty() {
+        return Ok(None);
+    }
+    let items: Vec<_> = new.at_end.iter().map(|last| effect(last, None)).collect();
+    json(&items).map(Some)
 }
 
 /// An event of a batch.
@@ -184,6 +202,7 @@ pub(super) fn event<'a>(new: &'a NewEvent, bodies: Option<&mut Bodies>) -> Item<
         l: None,
         u: new.keep_until.map(|until| until.0),
         a: Vec::new(),
+        y: None,
     }
 }
 
@@ -231,7 +250,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn message_body(headers: &Headers, payload: &[u8]) -> Vec<u8> {
+/// As it is stored.
+pub(super) fn message_body(headers: &Headers, payload: &[u8]) -> Vec<u8> {
     let room: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
     let mut out = Vec::with_capacity(room + payload.len() + 5);
     out.push(VERSION);

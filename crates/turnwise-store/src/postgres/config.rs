@@ -13,6 +13,10 @@ pub const SCHEMA: &str = "turnwise";
 const SCHEMA_BYTES_MAX: usize = 48;
 /// A connection that hears nothing for so long is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// And again so often,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// so many times.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// How the engine runs.
 #[derive(Clone, Debug)]
@@ -98,6 +102,7 @@ impl Target {
             url.parse().map_err(|_| invalid("the store's URL is not one that PostgreSQL understands"))?;
         config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         config.keepalives_idle(KEEPALIVE);
+        config.keepalives_interval(KEEPALIVE_INTERVAL).keepalives_retries(KEEPALIVE_RETRIES);
         if config.get_application_name().is_none() {
             config.application_name("turnwise");
         }

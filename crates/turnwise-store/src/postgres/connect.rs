@@ -86,7 +86,7 @@ impl Conn {
              SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('fsync'), \
              current_setting('synchronous_commit'), current_setting('server_encoding'), \
              current_setting('transaction_read_only'), CASE WHEN pg_is_in_recovery() THEN '0' \
-             ELSE (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text END"
+             ELSE (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::text END, current_setting('full_page_writes')"
         );
         let messages = self.client.simple_query(&sql).await.map_err(|error| unavailable(said(&error)))?;
         let rows = messages.iter().filter_map(|message| match message {
@@ -138,6 +138,8 @@ fn check(row: &SimpleQueryRow, durability: Durability) -> Result<Server> {
     }
     let fast = |text: &str| !matches!(text, "on" | "remote_apply");
     let weak = match (told(2), told(3)) {
+        // A power cut in the middle of a page would tear what was acknowledged long ago.
+        ("on", commit) if !fast(commit) && told(7) != "on" => Some("full_page_writes is off".to_owned()),
         ("on", commit) if !fast(commit) => None,
         ("on", commit) => Some(format!("synchronous_commit is {commit}")),
         (_, _) => Some("fsync is off".to_owned()),

@@ -4,15 +4,18 @@
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use turnwise_core::limits::BATCH_ITEMS_MAX;
 use turnwise_core::{ItemResult, Result, StoreError};
 
 /// Steps on their way at once: while they are, further calls gather.
-const STEPS_MAX: usize = 3;
+const STEPS_MAX: usize = 2;
 /// Calls that wait at once; further ones are refused.
 const WAITING_MAX: usize = 16_384;
+/// Bytes that wait at once.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that are gathered into one step, if not a single call is more.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 /// A call with more items is a step of its own.
@@ -24,16 +27,18 @@ const SMALL_BYTES: usize = 256 * 1024;
 #[async_trait::async_trait]
 pub(super) trait Step: Send + Sync + 'static {
     /// What a call brings.
-    type Item: Send + 'static;
+    type Item: Send + Sync + 'static;
     /// What it is answered for each.
     type Answer: Send + 'static;
-    /// Runs one.
-    async fn run(&self, items: Vec<Self::Item>) -> Result<Vec<ItemResult<Self::Answer>>>;
+    /// Runs one. `Invalid` means that an item cannot be done, and that nothing was.
+    async fn run(&self, items: &[Self::Item]) -> Result<Vec<ItemResult<Self::Answer>>>;
 }
 
 type Answers<S> = Result<Vec<ItemResult<<S as Step>::Answer>>>;
 
 struct Call<S: Step> {
+    /// Rises from call to call.
+    id: u64,
     items: Vec<S::Item>,
     bytes: usize,
     answer: oneshot::Sender<Answers<S>>,
@@ -41,92 +46,156 @@ struct Call<S: Step> {
 
 struct State<S: Step> {
     waiting: VecDeque<Call<S>>,
+    bytes: usize,
+    last_id: u64,
     running: usize,
     closed: bool,
 }
 
-/// Gathers the calls of one operation.
-pub(super) struct Gather<S: Step> {
-    step: Arc<S>,
-    state: Arc<Mutex<State<S>>>,
+struct Shared<S: Step> {
+    step: S,
+    /// Every call ends within this time.
+    patience: Duration,
+    state: Mutex<State<S>>,
     steps: Mutex<JoinSet<()>>,
 }
 
+/// Gathers the calls of one operation.
+pub(super) struct Gather<S: Step>(Arc<Shared<S>>);
+
 impl<S: Step> Gather<S> {
-    pub(super) fn new(step: S) -> Gather<S> {
-        let state = State { waiting: VecDeque::new(), running: 0, closed: false };
-        Gather { step: Arc::new(step), state: Arc::new(Mutex::new(state)), steps: Mutex::default() }
+    pub(super) fn new(step: S, patience: Duration) -> Gather<S> {
+        let state = State { waiting: VecDeque::new(), bytes: 0, last_id: 0, running: 0, closed: false };
+        Gather(Arc::new(Shared { step, patience, state: Mutex::new(state), steps: Mutex::default() }))
     }
 
     /// Answers a call, alone or together with others.
     pub(super) async fn call(&self, items: Vec<S::Item>, bytes: usize) -> Answers<S> {
         if items.len() > SMALL_ITEMS || bytes > SMALL_BYTES {
-            return self.step.run(items).await;
+            return self.0.step.run(&items).await;
         }
-        let (answer, answered) = oneshot::channel();
-        self.put(Call { items, bytes, answer })?;
-        // Nobody answers: the store was closed with the step on its way.
-        answered.await.unwrap_or_else(|_| Err(StoreError::Unknown("the store was closed".into())))
+        let (answer, mut answered) = oneshot::channel();
+        let id = self.put(items, bytes, answer)?;
+        match tokio::time::timeout(self.0.patience, &mut answered).await {
+            Ok(Ok(answers)) => answers,
+            // Nobody answers any more: its step ended before it was over.
+            Ok(Err(_)) => Err(StoreError::Unknown("the step ended before PostgreSQL answered".into())),
+            Err(_) if self.0.take_back(id) => {
+                Err(StoreError::Unavailable("PostgreSQL is too slow; nothing was asked of it".into()))
+            }
+            Err(_) => answered
+                .try_recv()
+                .unwrap_or_else(|_| Err(StoreError::Unknown("PostgreSQL did not answer in time".into()))),
+        }
     }
 
     /// Puts a call where the next step finds it, and starts one if there is room.
-    fn put(&self, call: Call<S>) -> Result<()> {
-        let mut state = self.state.lock();
-        if state.closed || state.waiting.len() >= WAITING_MAX {
+    fn put(&self, items: Vec<S::Item>, bytes: usize, answer: oneshot::Sender<Answers<S>>) -> Result<u64> {
+        let mut state = self.0.state.lock();
+        let full = state.waiting.len() >= WAITING_MAX || state.bytes + bytes > WAITING_BYTES_MAX;
+        if state.closed || full {
             return Err(StoreError::Unavailable("too much waits for PostgreSQL".into()));
         }
-        state.waiting.push_back(call);
+        state.last_id += 1;
+        let id = state.last_id;
+        state.bytes += bytes;
+        state.waiting.push_back(Call { id, items, bytes, answer });
         if state.running < STEPS_MAX {
-            state.running += 1;
-            let mut steps = self.steps.lock();
-            while steps.try_join_next().is_some() {}
-            steps.spawn(run(Arc::clone(&self.step), Arc::clone(&self.state)));
+            start(&self.0, &mut state);
         }
-        Ok(())
+        Ok(id)
     }
 
     /// Ends all steps; whoever waits is told that nobody knows.
     pub(super) fn close(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.0.state.lock();
         state.closed = true;
         state.waiting.clear();
+        state.bytes = 0;
         drop(state);
-        self.steps.lock().abort_all();
+        self.0.steps.lock().abort_all();
     }
 }
 
-/// What goes together, the oldest first.
-fn next<S: Step>(state: &Mutex<State<S>>) -> Option<Vec<Call<S>>> {
-    let mut state = state.lock();
-    let (mut calls, mut items, mut bytes) = (Vec::new(), 0, 0);
-    while let Some(call) = state.waiting.front() {
-        items += call.items.len();
-        bytes += call.bytes;
-        if !calls.is_empty() && (items > BATCH_ITEMS_MAX || bytes > STEP_BYTES) {
-            break;
+fn start<S: Step>(shared: &Arc<Shared<S>>, state: &mut State<S>) {
+    state.running += 1;
+    let mut steps = shared.steps.lock();
+    while steps.try_join_next().is_some() {}
+    steps.spawn(run(Running(Arc::clone(shared))));
+}
+
+impl<S: Step> Shared<S> {
+    /// Takes a call back that no step has taken yet; whether there was one.
+    fn take_back(&self, id: u64) -> bool {
+        let mut state = self.state.lock();
+        let Ok(at) = state.waiting.binary_search_by_key(&id, |call| call.id) else { return false };
+        if let Some(call) = state.waiting.remove(at) {
+            state.bytes -= call.bytes;
         }
-        calls.extend(state.waiting.pop_front());
+        true
     }
-    if calls.is_empty() {
-        state.running -= 1;
-        return None;
+
+    /// What goes together, the oldest first.
+    fn next(&self) -> Vec<Call<S>> {
+        let mut state = self.state.lock();
+        let (mut calls, mut items, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(call) = state.waiting.front() {
+            items += call.items.len();
+            bytes += call.bytes;
+            if !calls.is_empty() && (items > BATCH_ITEMS_MAX || bytes > STEP_BYTES) {
+                break;
+            }
+            let call = state.waiting.pop_front();
+            state.bytes -= call.as_ref().map_or(0, |call| call.bytes);
+            calls.extend(call);
+        }
+        calls
     }
-    Some(calls)
 }
 
-async fn run<S: Step>(step: Arc<S>, state: Arc<Mutex<State<S>>>) {
-    while let Some(calls) = next(&state) {
+/// The place of one who runs steps. Given back however that ends.
+struct Running<S: Step>(Arc<Shared<S>>);
+
+impl<S: Step> Drop for Running<S> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.running -= 1;
+        // What came since the last look, or was left by one that broke.
+        if !state.closed && !state.waiting.is_empty() {
+            start(&self.0, &mut state);
+        }
+    }
+}
+
+async fn run<S: Step>(running: Running<S>) {
+    let step = &running.0.step;
+    loop {
+        let calls = running.0.next();
+        if calls.is_empty() {
+            return;
+        }
         let mut items = Vec::new();
         let mut askers = Vec::with_capacity(calls.len());
         for call in calls {
             askers.push((call.items.len(), call.answer));
             items.extend(call.items);
         }
-        match step.run(items).await {
+        match step.run(&items).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 for (many, asker) in askers {
                     let _ = asker.send(Ok(answers.by_ref().take(many).collect()));
+                }
+            }
+            // One of them cannot be done: that is not the others' fault.
+            Err(StoreError::Invalid(_)) if askers.len() > 1 => {
+                let mut rest = &items[..];
+                for (many, asker) in askers {
+                    let (own, others) = rest.split_at(many.min(rest.len()));
+                    rest = others;
+                    if !asker.is_closed() {
+                        let _ = asker.send(step.run(own).await);
+                    }
                 }
             }
             Err(error) => askers.into_iter().for_each(|(_, asker)| drop(asker.send(Err(error.clone())))),
@@ -141,7 +210,7 @@ mod tests {
     use super::*;
     use tokio::sync::Semaphore;
 
-    /// Answers each item with itself and the size of the step, once it is let.
+    /// Answers each item with itself and the size of the step, once it is let. Cannot do 13, breaks over 14.
     struct Echo(Semaphore);
 
     #[async_trait::async_trait]
@@ -149,32 +218,46 @@ mod tests {
         type Item = u64;
         type Answer = (u64, usize);
 
-        async fn run(&self, items: Vec<u64>) -> Result<Vec<ItemResult<(u64, usize)>>> {
+        async fn run(&self, items: &[u64]) -> Result<Vec<ItemResult<(u64, usize)>>> {
             self.0.acquire().await.unwrap().forget();
             if items.contains(&13) {
-                return Err(StoreError::Unavailable("13".into()));
+                return Err(StoreError::Invalid("13".into()));
             }
-            let many = items.len();
-            Ok(items.into_iter().map(|item| Ok((item, many))).collect())
+            assert!(!items.contains(&14), "14");
+            Ok(items.iter().map(|item| Ok((*item, items.len()))).collect())
         }
+    }
+
+    type Call = tokio::task::JoinHandle<Answers<Echo>>;
+
+    fn gather(patience: Duration) -> Arc<Gather<Echo>> {
+        Arc::new(Gather::new(Echo(Semaphore::new(0)), patience))
+    }
+
+    /// Calls of which all but the first wait for a step.
+    async fn calls(gather: &Arc<Gather<Echo>>, calls: impl Iterator<Item = Vec<u64>>) -> Vec<Call> {
+        let mut all = Vec::new();
+        for items in calls {
+            let one = Arc::clone(gather);
+            all.push(tokio::spawn(async move { one.call(items, 1).await }));
+            while gather.0.state.lock().last_id < all.len() as u64 {
+                tokio::task::yield_now().await;
+            }
+        }
+        while gather.0.state.lock().waiting.len() + STEPS_MAX > all.len() {
+            tokio::task::yield_now().await;
+        }
+        all
     }
 
     #[tokio::test]
     async fn calls_that_come_together_go_together_and_each_gets_its_own() {
-        let gather = Arc::new(Gather::new(Echo(Semaphore::new(0))));
-        let calls: Vec<_> = (100..200_u64)
-            .map(|n| {
-                let gather = Arc::clone(&gather);
-                tokio::spawn(async move { gather.call(vec![n; 1 + n as usize % 3], 1).await.unwrap() })
-            })
-            .collect();
-        while gather.state.lock().waiting.len() < 100 - STEPS_MAX {
-            tokio::task::yield_now().await;
-        }
-        gather.step.0.add_permits(100);
+        let gather = gather(Duration::MAX);
+        let calls = calls(&gather, (100..200_u64).map(|n| vec![n; 1 + n as usize % 3])).await;
+        gather.0.step.0.add_permits(100);
         let mut largest = 0;
         for (n, call) in (100_u64..).zip(calls) {
-            let answers = call.await.unwrap();
+            let answers = call.await.unwrap().unwrap();
             assert_eq!(answers.len(), 1 + n as usize % 3);
             for answer in answers {
                 let (item, many) = answer.unwrap();
@@ -183,10 +266,50 @@ mod tests {
             }
         }
         assert!(largest > 90, "{largest}");
-        assert_eq!(gather.state.lock().running, 0);
-        assert!(gather.call(vec![13], 1).await.is_err());
+        while gather.0.state.lock().running > 0 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(gather.call(vec![1; 1_000], 1).await.unwrap().len(), 1_000, "alone");
         gather.close();
         assert!(gather.call(vec![1], 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_done_is_told_to_its_own_caller_only() {
+        let gather = gather(Duration::MAX);
+        let items = [1, 2, 3, 4, 13, 5].map(|n| vec![n]);
+        let calls = calls(&gather, items.into_iter()).await;
+        gather.0.step.0.add_permits(100);
+        let mut answers = Vec::new();
+        for call in calls {
+            answers.push(call.await.unwrap().map(|answers| answers.len()));
+        }
+        let refused = Err(StoreError::Invalid("13".into()));
+        assert_eq!(answers, [Ok(1), Ok(1), Ok(1), Ok(1), refused, Ok(1)]);
+    }
+
+    #[tokio::test]
+    async fn a_step_that_breaks_leaves_room_for_others() {
+        let gather = gather(Duration::MAX);
+        let calls = calls(&gather, (0..STEPS_MAX + 2).map(|_| vec![14])).await;
+        gather.0.step.0.add_permits(100);
+        for call in calls {
+            assert!(matches!(call.await.unwrap(), Err(StoreError::Unknown(_))));
+        }
+        assert_eq!(gather.call(vec![1], 1).await.unwrap(), [Ok((1, 1))]);
+    }
+
+    #[tokio::test]
+    async fn every_call_ends_in_time_and_says_whether_it_was_asked() {
+        let gather = gather(Duration::from_millis(300));
+        let calls = calls(&gather, (0..STEPS_MAX as u64 + 20).map(|n| vec![n])).await;
+        for (n, call) in calls.into_iter().enumerate() {
+            let answer = call.await.unwrap();
+            let asked = matches!(answer, Err(StoreError::Unknown(_)));
+            assert!(asked || matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+            assert_eq!(asked, n < STEPS_MAX);
+        }
+        let state = gather.0.state.lock();
+        assert_eq!((state.waiting.len(), state.bytes), (0, 0));
     }
 }

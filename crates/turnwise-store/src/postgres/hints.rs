@@ -54,6 +54,16 @@ impl Sender {
         self.send(false, names);
     }
 
+    /// What a step answered: queues and topics, as they are written for other nodes.
+    pub(super) fn all(&self, texts: Vec<&str>) {
+        let names: Vec<(bool, Name)> = texts.into_iter().filter_map(read).collect();
+        let those = |wanted: bool| {
+            names.iter().filter(move |(queue, _)| *queue == wanted).map(|(_, name)| name.clone())
+        };
+        self.queues(those(true));
+        self.topics(those(false));
+    }
+
     fn send(&self, queue: bool, names: Vec<Name>) {
         let Some(waiting) = self.waiting.as_ref().filter(|_| !names.is_empty()) else { return };
         let mut all = waiting.names.lock();
@@ -117,14 +127,16 @@ async fn send(pool: Arc<Pool>, waiting: Arc<Waiting>) {
         tokio::time::sleep(GATHER).await;
         let names = std::mem::take(&mut *waiting.names.lock());
         let payloads = payloads(names);
-        let sql = "SELECT pg_notify(current_schema(), text) FROM unnest($1::text[]) AS text";
+        // Nobody waits for the disk over a hint.
+        let sql = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(current_schema(), text) \
+            FROM unnest($1::text[]) AS text";
         // Lost if it fails: nothing rests on it.
         let _ = pool.call(Does::Read, sql, &[&payloads]).await;
     }
 }
 
 async fn listen(pool: Arc<Pool>, hub: Arc<Hub>) {
-    let [mut pause, longest] = RECONNECT;
+    let ([mut pause, longest], mut again) = (RECONNECT, false);
     loop {
         let told = Arc::clone(&hub);
         let on_hint = Box::new(move |payload: &str| {
@@ -132,10 +144,19 @@ async fn listen(pool: Arc<Pool>, hub: Arc<Hub>) {
                 if queue { told.publish_queues(&[name]) } else { told.publish_topics(&[name]) }
             }
         });
+        let sql = format!("LISTEN \"{}\"", pool.schema());
         if let Ok(conn) = pool.listener(on_hint).await
-            && conn.client.batch_execute(&format!("LISTEN \"{}\"", pool.schema())).await.is_ok()
+            && let Ok(Ok(())) =
+                tokio::time::timeout(pool.config.call_timeout, conn.client.batch_execute(&sql)).await
         {
             pause = RECONNECT[0];
+            // What was sent in between is lost.
+            if std::mem::replace(&mut again, true) {
+                hub.publish_watched();
+                if let Ok(names) = some_queues(&pool).await {
+                    hub.publish_queues(&names);
+                }
+            }
             conn.over().await;
         }
         tokio::time::sleep(pause).await;
@@ -150,6 +171,15 @@ async fn look(pool: Arc<Pool>, hub: Arc<Hub>) {
         let Ok(names) = due(&pool).await else { continue };
         hub.publish_queues(&names);
     }
+}
+
+/// Queues with messages, not too many.
+async fn some_queues(pool: &Pool) -> Result<Vec<Name>> {
+    let sql = "SELECT org, kind, name FROM queue q \
+        WHERE EXISTS (SELECT FROM message m WHERE m.queue_id = q.id) LIMIT $1::integer";
+    let most = i32::try_from(WAITING_MAX).unwrap_or(i32::MAX);
+    let rows = pool.call(Does::Read, sql, &[&most]).await?;
+    rows.iter().map(|row| rows::name(row, ["org", "kind", "name"])).collect()
 }
 
 async fn due(pool: &Pool) -> Result<Vec<Name>> {

@@ -11,6 +11,7 @@ const VERSIONS: [&[&str]; 1] = [&[
     include_str!("sql/30_put.sql"),
     include_str!("sql/40_time.sql"),
     include_str!("sql/50_queues.sql"),
+    include_str!("sql/55_many.sql"),
     include_str!("sql/60_topics.sql"),
     include_str!("sql/70_look.sql"),
     "INSERT INTO meta SELECT true, greatest(tw_now(NULL), 1), o_system, o_timeline, 0 FROM tw_server();",

@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod gather;
 mod hints;
+mod many;
 mod migrate;
 mod pool;
 mod queues;
@@ -16,13 +17,14 @@ mod topics;
 
 pub use config::{PostgresConfig, SCHEMA};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::hub::Hub;
 use config::Target;
 use gather::Gather;
 use parking_lot::Mutex;
 use pool::{Does, Pool, Values};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_postgres::Row;
 use turnwise_core::limits::TICK_ITEMS_MAX;
@@ -41,7 +43,12 @@ struct Inner {
     pool: Arc<Pool>,
     hub: Arc<Hub>,
     hints: hints::Sender,
+    /// When counters of sessions that are over were last added up.
+    folded: Mutex<Option<Moment>>,
 }
+
+/// Counters of sessions that are over are added up no oftener than this.
+const FOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 impl PostgresStore {
     /// Connects, refuses a server that does not keep what it acknowledges, makes or upgrades the tables. Time
@@ -50,15 +57,17 @@ impl PostgresStore {
     /// # Errors
     /// `Invalid` for a URL or server that will not do; `Unavailable` when the server cannot be reached.
     pub async fn open(url: &str, config: PostgresConfig, clock: Option<Clock>) -> Result<Arc<PostgresStore>> {
-        let target = Target::new(url, &config.schema)?;
+        let mut target = Target::new(url, &config.schema)?;
+        target.config.tcp_user_timeout(config.call_timeout);
         let pool = Arc::new(Pool::new(target, config, clock));
         pool.start().await?;
         let hub = Arc::new(Hub::default());
         let (hints, tasks) = hints::start(&pool, &hub);
-        let inner = Arc::new(Inner { pool, hub, hints });
+        let patience = pool.config.call_timeout;
+        let inner = Arc::new(Inner { pool, hub, hints, folded: Mutex::default() });
         Ok(Arc::new(PostgresStore {
-            enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner))),
-            settles: Gather::new(queues::Settles(Arc::clone(&inner))),
+            enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner)), patience),
+            settles: Gather::new(queues::Settles(Arc::clone(&inner)), patience),
             inner,
             tasks: Mutex::new(tasks),
         }))
@@ -107,8 +116,19 @@ impl Inner {
     /// Notices what time has brought. What a tick that is not answered did, time would have done anyway.
     async fn tick(&self) -> Result<()> {
         let limit = i32::try_from(TICK_ITEMS_MAX).unwrap_or(i32::MAX);
-        self.pool.call(Does::Read, "SELECT tw_tick($1, $2)", &[&self.pool.now(), &limit]).await?;
+        let rows = self.pool.call(Does::Read, "SELECT tw_tick($1, $2)", &[&self.pool.now(), &limit]).await?;
+        self.hints.all(rows::single(&rows)?);
         Ok(())
+    }
+
+    /// Whether it is time to add counters up; then it is done.
+    fn fold_is_due(&self) -> bool {
+        let mut folded = self.folded.lock();
+        let due = folded.is_none_or(|at| at.elapsed() >= FOLD_INTERVAL);
+        if due {
+            *folded = Some(Moment::now());
+        }
+        due
     }
 }
 

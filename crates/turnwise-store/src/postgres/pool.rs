@@ -125,6 +125,8 @@ impl Pool {
     async fn made(&self, on_hint: Option<OnHint>) -> Result<Conn> {
         let conn = Conn::open(&self.target, &self.config, on_hint).await?;
         let work = async {
+            // The epoch first: what is lost was seen in it, or later.
+            let known = self.epoch.load(Ordering::Acquire);
             let seen = self.log.load(Ordering::Acquire);
             let server = conn.greet(&self.target.schema, &self.config).await?;
             self.weak.lock().clone_from(&server.weak);
@@ -132,7 +134,7 @@ impl Pool {
                 migrate(&conn, &self.target.schema).await?;
                 self.migrated.store(true, Ordering::Release);
             }
-            self.hello(&conn, server.log, seen).await
+            self.hello(&conn, server.log, seen, known).await
         };
         let time_is_up = |_| unavailable("PostgreSQL does not answer a new connection");
         tokio::time::timeout(self.config.call_timeout, work).await.map_err(time_is_up)??;
@@ -140,10 +142,10 @@ impl Pool {
     }
 
     /// X5: a server that is not the one it was, or is behind what it was seen to have, means a new epoch.
-    async fn hello(&self, conn: &Conn, log: u64, seen: u64) -> Result<()> {
-        let lost =
-            log < seen && self.log.compare_exchange(seen, log, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        let answer = conn.client.query_one("SELECT tw_hello($1)", &[&lost]).await;
+    async fn hello(&self, conn: &Conn, log: u64, seen: u64, known: u64) -> Result<()> {
+        let lost = log < seen;
+        let sql = "SELECT tw_hello($1, $2)";
+        let answer = conn.client.query_one(sql, &[&lost, &known.cast_signed()]).await;
         let failed = |error: Error| {
             // Emptied: the tables are made anew by the next connection.
             self.migrated.store(false, Ordering::Release);
@@ -159,7 +161,12 @@ impl Pool {
                 "the PostgreSQL server came back without writes it had acknowledged; readers are told of a gap"
             );
         }
-        self.saw_log(log);
+        // Only now that it is told, so that no failure leaves a loss untold.
+        if lost {
+            let _ = self.log.compare_exchange(seen, log, Ordering::AcqRel, Ordering::Acquire);
+        } else {
+            self.saw_log(log);
+        }
         Ok(())
     }
 
@@ -224,7 +231,11 @@ impl Pool {
         match tokio::time::timeout(left, conn.client.query(&statement, values)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => Err(call_failed(&error, does)),
-            Err(_) => Err(Failed::For(unanswered(does, "PostgreSQL did not answer in time".to_owned()))),
+            Err(_) => {
+                // The others may be as dead: nobody shall wait for each of them in turn.
+                self.idle.lock().clear();
+                Err(Failed::For(unanswered(does, "PostgreSQL did not answer in time".to_owned())))
+            }
         }
     }
 
@@ -263,6 +274,10 @@ fn call_failed(error: &Error, does: Does) -> Failed {
         return Failed::Again;
     }
     let class = code.code().get(..2).unwrap_or_default();
+    // What was asked cannot be done, now or later: too large, or no value there can be.
+    if class == "54" || class == "22" {
+        return Failed::For(StoreError::Invalid(said(error)));
+    }
     // Who dies over a commit may have written it.
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     let died = matches!(severity, Some(Severity::Fatal | Severity::Panic))

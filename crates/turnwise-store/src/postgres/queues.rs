@@ -2,13 +2,15 @@
 
 use super::codec::{self, Bodies};
 use super::gather::Step;
+use super::many;
 use super::pool::Values;
 use super::{Inner, PostgresStore, rows};
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::Row;
 use turnwise_core::limits::LIST_LIMIT_MAX;
 use turnwise_core::machine::check;
 use turnwise_core::{
@@ -36,6 +38,11 @@ const QUEUES: &str = "SELECT org, kind, name FROM queue q WHERE (org, kind, name
     AND EXISTS (SELECT FROM message m WHERE m.queue_id = q.id) ORDER BY org, kind, name LIMIT $4::integer";
 /// Asks what an enqueue would meet, and changes nothing.
 const ROOM: &str = "SELECT 1 FROM meta WHERE current_setting('transaction_read_only') = 'off'";
+
+/// Events that one step deletes at most.
+pub(super) const EVENTS_MAX: i32 = 10_000;
+/// Counters of sessions that are over which one step adds up.
+const FOLD_MAX: i32 = 1_000;
 
 /// Bytes of bodies that one step may bring: the server takes no more than a gigabyte at once.
 const STEP_BYTES_MAX: usize = 800 * 1024 * 1024;
@@ -81,16 +88,30 @@ fn seqs(ids: &[MessageId]) -> Vec<i64> {
     ids.iter().map(|id| id.seq().cast_signed()).collect()
 }
 
+/// With what its end brings, which may bring more in turn.
 fn message_bytes(message: &NewMessage) -> usize {
-    message.payload.len() + effects_bytes(&message.at_end)
+    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    message.payload.len() + headers + effects_bytes(&message.at_end)
 }
 
 fn effects_bytes(effects: &[Effect]) -> usize {
     let bytes = |effect: &Effect| match effect {
-        Effect::Enqueue(new) => new.payload.len(),
+        Effect::Enqueue(new) => message_bytes(new),
         Effect::Publish(new) => new.data.len(),
     };
     effects.iter().map(bytes).sum()
+}
+
+/// Messages with their places in the batch, as all steps lock their keys. Of two with one dedup key the first is
+/// the new one: then as they came.
+fn lock_order(batch: &[NewMessage]) -> Vec<(usize, &NewMessage)> {
+    let mut all: Vec<_> = batch.iter().enumerate().collect();
+    let mut seen = HashSet::new();
+    let dedup = |new: &NewMessage| new.dedup.as_ref().map(|dedup| (new.queue.clone(), dedup.key.clone()));
+    if batch.iter().filter_map(dedup).all(|dedup| seen.insert(dedup)) {
+        all.sort_by_key(|&(_, new)| (&new.queue, new.key.is_none(), new.key.as_ref().map(|key| &key.0)));
+    }
+    all
 }
 
 /// Queues of effects, for hints.
@@ -116,29 +137,99 @@ pub(super) fn restless() -> StoreError {
 
 impl Inner {
     async fn enqueue_step(&self, batch: &[NewMessage]) -> Result<Vec<ItemResult<Enqueued>>> {
+        // Something may be due at once again: then one by one, which minds it.
+        for _ in 0..2 {
+            let Some(all) = many::Messages::new(batch)? else { break };
+            let rows = self.enqueue_many(&all).await?;
+            if let Some(answers) = self.enqueued(batch, &rows).await? {
+                return Ok(answers);
+            }
+        }
         let mut bodies = Bodies::default();
-        let items: Vec<_> = batch.iter().map(|new| codec::message(new, Some(&mut bodies))).collect();
+        let items: Vec<_> =
+            lock_order(batch).into_iter().map(|(at, new)| codec::message_at(at, new, &mut bodies)).collect();
         fits(&bodies)?;
         let items = codec::json(&items)?;
         for ticked in [false, true] {
             let rows = self.write_call(ENQUEUE, &[&self.pool.now(), &ticked, &items, &bodies.0]).await?;
-            if rows::column::<i32>(rows::only(&rows)?, "o_kind")? < 0 {
-                self.tick().await?;
-                continue;
+            if let Some(answers) = self.enqueued(batch, &rows).await? {
+                return Ok(answers);
             }
-            self.hints.queues(batch.iter().map(|new| new.queue.clone()));
-            return rows.iter().map(|row| rows::enqueued(row).map(Ok)).collect();
         }
         Err(restless())
     }
 
-    async fn settle_step(&self, batch: &[Settlement]) -> Result<Vec<ItemResult<Settled>>> {
+    async fn enqueue_many(&self, all: &many::Messages<'_>) -> Result<Vec<Row>> {
+        let (now, names) = (self.pool.now(), &all.names);
+        let values: Values<'_> = &[
+            &now,
+            &names.orgs,
+            &names.kinds,
+            &names.names,
+            &all.queues,
+            &all.keys,
+            &all.lengths,
+            &all.firsts,
+            &all.lasts,
+            &all.group,
+            &all.nth,
+            &all.nonces,
+            &all.priorities,
+            &all.attempts,
+            &all.ends,
+            &all.limits,
+            &all.bodies,
+            &all.at_end,
+        ];
+        self.write_call(many::ENQUEUE, values).await
+    }
+
+    /// The answers in the order of the batch; none, and time was noticed, if that came first.
+    async fn enqueued(
+        &self,
+        batch: &[NewMessage],
+        rows: &[Row],
+    ) -> Result<Option<Vec<ItemResult<Enqueued>>>> {
+        if rows::column::<i32>(rows::only(rows)?, "o_kind")? < 0 {
+            self.tick().await?;
+            return Ok(None);
+        }
+        self.hints.queues(batch.iter().map(|new| new.queue.clone()));
+        let at = |row: &Row| rows::column::<i32>(row, "o_at");
+        let mut answers =
+            rows.iter().map(|row| Ok((at(row)?, Ok(rows::enqueued(row)?)))).collect::<Result<Vec<_>>>()?;
+        answers.sort_by_key(|(at, _)| *at);
+        Ok(Some(answers.into_iter().map(|(_, answer)| answer).collect()))
+    }
+
+    /// The row of an answer to settlements.
+    async fn settle_rows(&self, batch: &[Settlement], ticked: bool) -> Result<Vec<Row>> {
+        let now = self.pool.now();
+        if let Some(acks) = many::Acks::new(batch) {
+            let names = &acks.names;
+            let values: Values<'_> = &[
+                &now,
+                &ticked,
+                &names.orgs,
+                &names.kinds,
+                &names.names,
+                &acks.queues,
+                &acks.seqs,
+                &acks.nonces,
+                &acks.tokens,
+            ];
+            return self.write_call(many::ACK, values).await;
+        }
         let mut bodies = Bodies::default();
         let items: Vec<_> = batch.iter().map(|one| codec::settlement(one, &mut bodies)).collect();
         fits(&bodies)?;
         let items = codec::json(&items)?;
+        self.write_call(SETTLE, &[&now, &ticked, &items, &bodies.0]).await
+    }
+
+    async fn settle_step(&self, batch: &[Settlement]) -> Result<Vec<ItemResult<Settled>>> {
         for ticked in [false, true] {
-            let rows = self.write_call(SETTLE, &[&self.pool.now(), &ticked, &items, &bodies.0]).await?;
+            let rows = self.settle_rows(batch, ticked).await?;
             let row = rows::only(&rows)?;
             if rows::column(row, "o_ticks")? {
                 self.tick().await?;
@@ -147,6 +238,7 @@ impl Inner {
             let done: Vec<bool> = rows::column(row, "o_done")?;
             self.hints.queues(batch.iter().map(|one| one.receipt.queue.clone()));
             self.hint_effects(batch.iter().map(|one| &one.effects[..]));
+            self.hints.all(rows::column(row, "o_hints")?);
             let settled = |done| if done { Settled::Done } else { Settled::LeaseLost };
             return Ok(done.into_iter().map(|done| Ok(settled(done))).collect());
         }
@@ -167,9 +259,9 @@ impl Step for Enqueues {
     type Item = NewMessage;
     type Answer = Enqueued;
 
-    async fn run(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
+    async fn run(&self, batch: &[NewMessage]) -> Result<Vec<ItemResult<Enqueued>>> {
         let mut answers = Vec::with_capacity(batch.len());
-        for step in steps(&batch, message_bytes) {
+        for step in steps(batch, message_bytes) {
             match self.0.enqueue_step(step).await {
                 Ok(some) => answers.extend(some),
                 // Steps before this one are done: each item has its own answer.
@@ -189,8 +281,8 @@ impl Step for Settles {
     type Item = Settlement;
     type Answer = Settled;
 
-    async fn run(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
-        self.0.settle_step(&batch).await
+    async fn run(&self, batch: &[Settlement]) -> Result<Vec<ItemResult<Settled>>> {
+        self.0.settle_step(batch).await
     }
 }
 
@@ -350,8 +442,15 @@ impl QueueStore for PostgresStore {
 
     async fn sweep(&self, limit: u32) -> Result<u32> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let rows = self.inner.read_call("SELECT tw_sweep($1, $2)", &[&self.inner.pool.now(), &limit]).await?;
-        Ok(u32::try_from(rows::single::<i32>(&rows)?).unwrap_or(0))
+        let sql = "SELECT * FROM tw_sweep($1, $2, $3)";
+        let rows = self.inner.read_call(sql, &[&self.inner.pool.now(), &limit, &EVENTS_MAX]).await?;
+        let row = rows::only(&rows)?;
+        self.inner.hints.all(rows::column(row, "o_hints")?);
+        let count = u32::try_from(rows::column::<i32>(row, "o_count")?).unwrap_or(0);
+        if count == 0 && self.inner.fold_is_due() {
+            self.inner.read_call("SELECT tw_fold($1)", &[&FOLD_MAX]).await?;
+        }
+        Ok(count)
     }
 
     async fn get(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<Vec<Option<MessageInfo>>> {

@@ -1,7 +1,7 @@
 //! The operations on topics.
 
 use super::codec::{self, Bodies};
-use super::queues::{fits, restless, steps};
+use super::queues::{EVENTS_MAX, fits, restless, steps};
 use super::{Inner, PostgresStore, rows};
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
@@ -72,7 +72,7 @@ impl Inner {
         holder: Option<&Receipt>,
         batch: &[NewEvent],
     ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        check::events(&batch)?;
+        check::events(batch)?;
         let holder = holder.map(|holder| codec::json_one(&codec::receipt(holder))).transpose()?;
         let mut answers = Vec::with_capacity(batch.len());
         if batch.is_empty() {
@@ -222,17 +222,30 @@ impl TopicStore for PostgresStore {
     }
 
     async fn trim(&self, topic: &TopicName, before: Offset) -> Result<()> {
-        let sql = "SELECT tw_trim($1, $2, $3, $4)";
+        let sql = "SELECT tw_trim($1, $2, $3, $4, $5)";
         let (org, number, name, before) = (topic.org(), kind(topic), topic.name(), signed(before.0));
-        self.inner.write_call(sql, &[&org, &number, &name, &before]).await.map(drop)
+        loop {
+            let rows = self.inner.write_call(sql, &[&org, &number, &name, &before, &EVENTS_MAX]).await?;
+            if !rows::single(&rows)? {
+                return Ok(());
+            }
+        }
     }
 
     async fn drop_topics(&self, names: Vec<TopicName>) -> Result<u32> {
         let orgs: Vec<&str> = names.iter().map(|name| name.org()).collect();
         let kinds: Vec<i16> = names.iter().map(kind).collect();
         let own: Vec<&str> = names.iter().map(|name| name.name()).collect();
-        let rows = self.inner.write_call("SELECT tw_drop_topics($1, $2, $3)", &[&orgs, &kinds, &own]).await?;
-        Ok(u32::try_from(rows::single::<i32>(&rows)?).unwrap_or(0))
+        let sql = "SELECT * FROM tw_drop_topics($1, $2, $3, $4)";
+        let mut dropped = 0;
+        loop {
+            let rows = self.inner.write_call(sql, &[&orgs, &kinds, &own, &EVENTS_MAX]).await?;
+            let row = rows::only(&rows)?;
+            dropped += u32::try_from(rows::column::<i32>(row, "o_dropped")?).unwrap_or(0);
+            if !rows::column(row, "o_more")? {
+                return Ok(dropped);
+            }
+        }
     }
 
     async fn cursor(&self, topic: &TopicName, subscription: &str) -> Result<Option<Position>> {

@@ -34,6 +34,8 @@ CREATE TABLE lane (
     head         bigint NOT NULL,
     priority     smallint NOT NULL,
     place        bigint NOT NULL,
+    -- The highest place in it: the next message goes behind.
+    tail         bigint NOT NULL,
     max_attempts integer NOT NULL,
     expires_at   bigint,
     -- Its state. Only a head has one.
@@ -97,6 +99,9 @@ CREATE TABLE tally (
     dead      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (queue_id, session)
 ) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
+
+-- To find those of sessions that are over.
+CREATE INDEX tally_session ON tally (session);
 
 -- Dedup keys in use, by the digest of scope, name and key.
 CREATE TABLE dedup (

@@ -1,4 +1,5 @@
--- What all operations share. Locks are taken in one order: lanes, then messages, then topics by name.
+-- What all operations share. Locks are taken in one order: lanes by queue, key and number, whether they are there
+-- or about to be made; then messages, then topics by name.
 
 -- The store's time: the server's clock, unless a test passes its own.
 CREATE FUNCTION tw_now(given bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$

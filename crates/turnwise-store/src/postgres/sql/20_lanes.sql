@@ -13,11 +13,12 @@ BEGIN
         END IF;
         v_place := nextval('places');
         IF l.id IS NOT NULL THEN
-            UPDATE lane SET length = length + 1 WHERE id = l.id;
+            v_place := greatest(v_place, l.tail + 1);
+            UPDATE lane SET length = length + 1, tail = v_place WHERE id = l.id;
             EXIT;
         END IF;
-        INSERT INTO lane (id, queue_id, key, length, head, priority, place, max_attempts, expires_at)
-        VALUES (v_place, m.queue_id, m.key, 1, m.seq, m.priority, v_place, m.max_attempts, m.expires_at)
+        INSERT INTO lane (id, queue_id, key, length, head, priority, place, tail, max_attempts, expires_at)
+        VALUES (v_place, m.queue_id, m.key, 1, m.seq, m.priority, v_place, v_place, m.max_attempts, m.expires_at)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             l.id := v_place;

@@ -1,9 +1,9 @@
 -- Storing messages and appending events.
 
 -- Stores one message, unless its dedup key is in use or its lane is full. `kind`: 0 new, 1 a repeat, 2 the
--- key was used with other content, 3 full. The caller counts.
-CREATE FUNCTION tw_put(p_item jsonb, p_queue bigint, p_body bytea, p_ended_seq bigint, p_ended_nonce bigint,
-                       p_now bigint, OUT o_kind int, OUT o_seq bigint, OUT o_nonce bigint,
+-- key was used with other content, 3 full. The caller counts. Its number is `p_seq`, a new one if that is null.
+CREATE FUNCTION tw_put(p_item jsonb, p_queue bigint, p_body bytea, p_seq bigint, p_ended_seq bigint,
+                       p_ended_nonce bigint, p_now bigint, OUT o_kind int, OUT o_seq bigint, OUT o_nonce bigint,
                        OUT o_position bigint, OUT o_in_flight boolean, OUT o_scheduled boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -12,6 +12,7 @@ DECLARE
     v_max bigint := (p_item->>'l')::bigint;
     v_known record;
     v_created boolean := false;
+    v_place bigint;
     l lane;
 BEGIN
     o_position := 1;
@@ -38,16 +39,18 @@ BEGIN
             END IF;
             IF coalesce(l.length, 0) >= v_max THEN RETURN; END IF;
         END IF;
-        -- Taken under the lane's lock: places follow the order of commits within a key.
-        o_seq := nextval('places');
+        o_seq := coalesce(p_seq, nextval('places'));
+        v_place := o_seq;
         EXIT WHEN o_scheduled;
         IF l.id IS NOT NULL THEN
+            -- Known under the lane's lock: places follow the order of commits within a key.
+            v_place := greatest(o_seq, l.tail + 1);
             o_position := l.length + 1;
             o_in_flight := l.until IS NOT NULL;
             EXIT;
         END IF;
-        INSERT INTO lane (id, queue_id, key, length, head, priority, place, max_attempts, expires_at)
-        VALUES (o_seq, p_queue, v_key, 1, o_seq, (p_item->>'p')::smallint, o_seq, (p_item->>'m')::int,
+        INSERT INTO lane (id, queue_id, key, length, head, priority, place, tail, max_attempts, expires_at)
+        VALUES (o_seq, p_queue, v_key, 1, o_seq, (p_item->>'p')::smallint, o_seq, o_seq, (p_item->>'m')::int,
                 (p_item->>'x')::bigint)
         ON CONFLICT DO NOTHING;
         v_created := FOUND;
@@ -65,52 +68,14 @@ BEGIN
     END IF;
     o_kind := 0;
     IF l.id IS NOT NULL AND NOT o_scheduled THEN
-        UPDATE lane SET length = length + 1 WHERE id = l.id;
+        UPDATE lane SET length = length + 1, tail = v_place WHERE id = l.id;
     END IF;
     INSERT INTO message (seq, nonce, queue_id, key, stage, lane, place, priority, max_attempts, enqueued_at,
                          deliver_at, expires_at, ended_seq, ended_nonce, body, at_end)
     VALUES (o_seq, o_nonce, p_queue, v_key, CASE WHEN o_scheduled THEN 0 ELSE 1 END,
-            CASE WHEN o_scheduled THEN NULL ELSE coalesce(l.id, o_seq) END, o_seq, (p_item->>'p')::smallint,
+            CASE WHEN o_scheduled THEN NULL ELSE coalesce(l.id, o_seq) END, v_place, (p_item->>'p')::smallint,
             (p_item->>'m')::int, p_now, v_deliver, (p_item->>'x')::bigint, p_ended_seq, p_ended_nonce,
             p_body, p_item->'a');
-END $$;
-
--- Stores several messages of one key at once: plain ones, which have no dedup key, no limit of their lane and no
--- time to wait for. Answers the first number, the place of the first in its lane, and whether one is leased.
-CREATE FUNCTION tw_put_run(p_items jsonb[], p_queue bigint, p_bodies bytea[], p_now bigint,
-                           OUT o_seqs bigint[], OUT o_ahead bigint, OUT o_in_flight boolean)
-LANGUAGE plpgsql AS $$
-DECLARE
-    v_key bytea := decode(p_items[1]->>'k', 'base64');
-    v_many int := cardinality(p_items);
-    l lane;
-BEGIN
-    LOOP
-        SELECT * INTO l FROM lane WHERE queue_id = p_queue AND key = v_key FOR UPDATE;
-        IF EXISTS (SELECT FROM message WHERE queue_id = p_queue AND key = v_key AND stage = 0
-                   AND deliver_at <= p_now) THEN
-            PERFORM tw_line_up(p_queue, v_key, p_now);
-            SELECT * INTO l FROM lane WHERE queue_id = p_queue AND key = v_key FOR UPDATE;
-        END IF;
-        o_seqs := ARRAY(SELECT nextval('places') FROM generate_series(1, v_many));
-        IF l.id IS NOT NULL THEN
-            UPDATE lane SET length = length + v_many WHERE id = l.id;
-            EXIT;
-        END IF;
-        INSERT INTO lane (id, queue_id, key, length, head, priority, place, max_attempts, expires_at)
-        VALUES (o_seqs[1], p_queue, v_key, v_many, o_seqs[1], (p_items[1]->>'p')::smallint, o_seqs[1],
-                (p_items[1]->>'m')::int, (p_items[1]->>'x')::bigint)
-        ON CONFLICT DO NOTHING;
-        EXIT WHEN FOUND;
-    END LOOP;
-    o_ahead := coalesce(l.length, 0);
-    o_in_flight := coalesce(l.until IS NOT NULL, false);
-    INSERT INTO message (seq, nonce, queue_id, key, stage, lane, place, priority, max_attempts, enqueued_at,
-                         expires_at, body, at_end)
-    SELECT i.seq, (i.item->>'i')::bigint, p_queue, v_key, 1, coalesce(l.id, o_seqs[1]), i.seq,
-           (i.item->>'p')::smallint, (i.item->>'m')::int, p_now, (i.item->>'x')::bigint,
-           tw_body(i.item, p_bodies), i.item->'a'
-    FROM unnest(o_seqs, p_items) AS i (seq, item);
 END $$;
 
 -- The lowest position that this transaction may give to an event.
@@ -179,16 +144,15 @@ BEGIN
     VALUES (t.id, o_offset, o_position, p_now, v_size, p_body);
 END $$;
 
--- Effects of an end, in order; events after messages. Those of a message that the store ended name it.
-CREATE FUNCTION tw_apply(p_effects jsonb, p_bodies bytea[], p_ended_seq bigint, p_ended_nonce bigint,
-                         p_now bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- Effects of an end that are messages, in order; answers those that are events. Those of a message that the
+-- store ended name it.
+CREATE FUNCTION tw_apply_messages(p_effects jsonb, p_bodies bytea[], p_ended_seq bigint, p_ended_nonce bigint,
+                                  p_now bigint) RETURNS jsonb[] LANGUAGE plpgsql AS $$
 DECLARE
     e jsonb;
     r record;
     v_queue bigint;
     v_events jsonb[] := '{}';
-    v_floor bigint := 0;
-    v_repeats boolean := false;
 BEGIN
     FOR e IN SELECT value FROM jsonb_array_elements(p_effects) LOOP
         IF (e->>'e')::int = 1 THEN
@@ -196,17 +160,54 @@ BEGIN
             CONTINUE;
         END IF;
         v_queue := tw_queue(e->>'o', (e->>'t')::smallint, e->>'n');
-        SELECT * INTO r FROM tw_put(e - 'l', v_queue, tw_body(e, p_bodies), p_ended_seq, p_ended_nonce, p_now);
+        SELECT * INTO r FROM tw_put(e - 'l', v_queue, tw_body(e, p_bodies), NULL, p_ended_seq, p_ended_nonce, p_now);
         IF r.o_kind = 0 THEN
             PERFORM tw_count(v_queue, 1, 0, 0, 0, r.o_scheduled::int, (NOT r.o_scheduled)::int, 0, 0);
         END IF;
     END LOOP;
-    IF cardinality(v_events) = 0 THEN RETURN; END IF;
-    PERFORM tw_lock_topics(v_events);
-    FOREACH e IN ARRAY v_events LOOP
+    RETURN v_events;
+END $$;
+
+-- Appends events in order, each topic locked first.
+CREATE FUNCTION tw_apply_events(p_events jsonb[], p_bodies bytea[], p_now bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    e jsonb;
+    r record;
+    v_floor bigint := 0;
+    v_repeats boolean := false;
+BEGIN
+    IF cardinality(p_events) = 0 THEN RETURN; END IF;
+    PERFORM tw_lock_topics(p_events);
+    FOREACH e IN ARRAY p_events LOOP
         SELECT * INTO r FROM tw_publish(e, tw_body(e, p_bodies), p_now, v_floor);
         v_floor := r.o_position;
         v_repeats := v_repeats OR e ? 'dk';
     END LOOP;
-    IF v_repeats THEN PERFORM tw_unlock_topics(v_events); END IF;
+    IF v_repeats THEN PERFORM tw_unlock_topics(p_events); END IF;
+END $$;
+
+-- Effects of an end, in order; events after messages.
+CREATE FUNCTION tw_apply(p_effects jsonb, p_bodies bytea[], p_ended_seq bigint, p_ended_nonce bigint,
+                         p_now bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM tw_apply_events(tw_apply_messages(p_effects, p_bodies, p_ended_seq, p_ended_nonce, p_now),
+                            p_bodies, p_now);
+END $$;
+
+-- Names for hints, a limited number: these queues, what messages that the store ended put into queues since
+-- number `p_mark`, and what this step appended to. Written as `hints.rs` reads them.
+CREATE FUNCTION tw_touched(p_queues bigint[], p_mark bigint) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_step bigint := tw_step();
+BEGIN
+    RETURN ARRAY(
+            SELECT 'q' || q.org || chr(31) || q.kind || chr(31) || q.name FROM queue q WHERE q.id IN (
+                SELECT unnest(p_queues)
+                UNION SELECT m.queue_id FROM message m WHERE m.seq > p_mark AND m.ended_seq IS NOT NULL)
+            LIMIT 100)
+        || ARRAY(
+            SELECT DISTINCT 't' || t.org || chr(31) || t.kind || chr(31) || t.name
+            FROM event e JOIN topic t ON t.id = e.topic_id
+            WHERE e.position >= v_step AND e.position < v_step + (1 << 17) LIMIT 100);
 END $$;

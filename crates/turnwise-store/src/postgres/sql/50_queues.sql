@@ -9,15 +9,13 @@ BEGIN
     RETURN (SELECT id FROM queue WHERE org = p_org AND kind = p_kind AND name = p_name);
 END $$;
 
+-- One after the other, in the order in which they are given: that of the locks, unless two share a dedup key.
+-- `y` is where an item stands in the batch, from 1.
 CREATE FUNCTION tw_enqueue(p_given bigint, p_ticked boolean, p_items jsonb, p_bodies bytea[])
-RETURNS TABLE (o_kind int, o_seq bigint, o_nonce bigint, o_position bigint, o_in_flight boolean)
+RETURNS TABLE (o_at int, o_kind int, o_seq bigint, o_nonce bigint, o_position bigint, o_in_flight boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_now bigint := tw_now(p_given);
-    v_items jsonb[] := ARRAY(SELECT value FROM jsonb_array_elements(p_items));
-    v_many int := cardinality(v_items);
-    v_at int := 1;
-    v_to int;
+    v_seqs bigint[];
     e jsonb;
     r record;
     v_queue bigint;
@@ -26,20 +24,14 @@ DECLARE
     v_scheduled int := 0;
     v_ready int := 0;
 BEGIN
-    IF NOT p_ticked AND tw_is_due(v_now) THEN
+    IF NOT p_ticked AND tw_is_due(tw_now(p_given)) THEN
         o_kind := -1;
         RETURN NEXT;
         RETURN;
     END IF;
-    IF v_many > 1 THEN
-        PERFORM 1 FROM lane l JOIN (
-            SELECT DISTINCT tw_known_queue(i->>'o', (i->>'t')::smallint, i->>'n') AS q, decode(i->>'k', 'base64') AS k
-            FROM unnest(v_items) i WHERE i ? 'k') w ON l.queue_id = w.q AND l.key = w.k
-        ORDER BY l.id FOR UPDATE OF l;
-        v_now := tw_now(p_given);
-    END IF;
-    WHILE v_at <= v_many LOOP
-        e := v_items[v_at];
+    -- In the order of the batch: so they are claimed.
+    v_seqs := ARRAY(SELECT nextval('places') FROM generate_series(1, jsonb_array_length(p_items)));
+    FOR e IN SELECT value FROM jsonb_array_elements(p_items) LOOP
         v_name := jsonb_build_array(e->'o', e->'t', e->'n');
         IF v_last IS DISTINCT FROM v_name THEN
             IF v_scheduled + v_ready > 0 THEN
@@ -50,26 +42,8 @@ BEGIN
             v_scheduled := 0;
             v_ready := 0;
         END IF;
-        -- A run of plain messages of one key goes in at once.
-        v_to := v_at;
-        WHILE v_to <= v_many AND v_items[v_to] ? 'k' AND NOT v_items[v_to] ?| '{d,l,dk}'
-            AND v_items[v_to]->'k' = e->'k' AND v_items[v_to]->'n' = e->'n'
-            AND v_items[v_to]->'o' = e->'o' AND v_items[v_to]->'t' = e->'t' LOOP
-            v_to := v_to + 1;
-        END LOOP;
-        IF v_to > v_at + 1 THEN
-            SELECT * INTO r FROM tw_put_run(v_items[v_at : v_to - 1], v_queue, p_bodies, v_now);
-            v_ready := v_ready + v_to - v_at;
-            o_kind := 0;
-            o_in_flight := r.o_in_flight;
-            RETURN QUERY
-                SELECT 0, s.seq, (v_items[v_at + s.n::int - 1]->>'i')::bigint, r.o_ahead + s.n, r.o_in_flight
-                FROM unnest(r.o_seqs) WITH ORDINALITY AS s (seq, n) ORDER BY s.n;
-            v_at := v_to;
-            CONTINUE;
-        END IF;
-        v_at := v_at + 1;
-        SELECT * INTO r FROM tw_put(e, v_queue, tw_body(e, p_bodies), NULL, NULL, v_now);
+        o_at := (e->>'y')::int;
+        SELECT * INTO r FROM tw_put(e, v_queue, tw_body(e, p_bodies), v_seqs[o_at], NULL, NULL, tw_now(p_given));
         IF r.o_kind = 0 THEN
             v_scheduled := v_scheduled + r.o_scheduled::int;
             v_ready := v_ready + (NOT r.o_scheduled)::int;
@@ -114,13 +88,12 @@ BEGIN
     PERFORM tw_count(v_queue, 0, 0, 0, 0, 0, -cardinality(v_ids), cardinality(v_ids), 0);
     RETURN QUERY
         WITH leased AS (
-            UPDATE lane l SET token = v_token + c.ord - 1, until = v_now + p_lease, attempt = l.attempt + 1,
-                stop = false
-            FROM unnest(v_ids) WITH ORDINALITY AS c (id, ord) WHERE l.id = c.id
-            RETURNING l.head, l.token, l.until, l.attempt, c.ord)
+            UPDATE lane l SET token = v_token + array_position(v_ids, l.id) - 1, until = v_now + p_lease,
+                attempt = l.attempt + 1, stop = false
+            WHERE l.id = ANY (v_ids) RETURNING l.head, l.token, l.until, l.attempt)
         SELECT m.seq, m.nonce, d.token, d.until, d.attempt, m.key, m.priority, m.enqueued_at,
                m.ended_seq, m.ended_nonce, m.body
-        FROM leased d JOIN message m ON m.seq = d.head ORDER BY d.ord;
+        FROM leased d CROSS JOIN LATERAL (SELECT * FROM message WHERE seq = d.head OFFSET 0) m ORDER BY d.token;
 END $$;
 
 -- Whether a receipt is a live lease; then its lane is locked until the end of the step.
@@ -147,9 +120,10 @@ END $$;
 CREATE FUNCTION tw_lock_lanes(p_items jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF jsonb_array_length(p_items) > 1 THEN
-        PERFORM 1 FROM lane WHERE id IN (
-            SELECT m.lane FROM message m JOIN jsonb_array_elements(p_items) i ON m.seq = (i->>'s')::bigint)
-        ORDER BY id FOR UPDATE;
+        PERFORM 1 FROM lane WHERE id = ANY (ARRAY(
+            SELECT m.lane FROM message m
+            WHERE m.seq = ANY (ARRAY(SELECT (i->>'s')::bigint FROM jsonb_array_elements(p_items) i))))
+        ORDER BY queue_id, key, id FOR UPDATE;
     END IF;
 END $$;
 
@@ -181,8 +155,8 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- Ends one lease that is live.
-CREATE FUNCTION tw_settle_one(e jsonb, l lane, p_bodies bytea[], p_now bigint) RETURNS void
+-- Ends one lease that is live, and puts the messages among its effects; answers the events among them.
+CREATE FUNCTION tw_settle_one(e jsonb, l lane, p_bodies bytea[], p_now bigint) RETURNS jsonb[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_delay bigint := (e->>'w')::bigint;
@@ -200,35 +174,54 @@ BEGIN
         ELSE
             PERFORM tw_bury(l, decode(e->>'r', 'base64'));
     END CASE;
-    IF e ? 'f' THEN PERFORM tw_apply(e->'f', p_bodies, NULL, NULL, p_now); END IF;
+    RETURN CASE WHEN e ? 'f' THEN tw_apply_messages(e->'f', p_bodies, NULL, NULL, p_now) ELSE '{}' END;
 END $$;
 
--- For each item whether it was done; `o_ticks`: see above.
+-- For each item whether it was done, and names for hints beside the effects; `o_ticks`: see above.
 CREATE FUNCTION tw_settle(p_given bigint, p_ticked boolean, p_items jsonb, p_bodies bytea[])
-RETURNS TABLE (o_ticks boolean, o_done boolean[]) LANGUAGE plpgsql AS $$
+RETURNS TABLE (o_ticks boolean, o_done boolean[], o_hints text[]) LANGUAGE plpgsql AS $$
 DECLARE
     e jsonb;
     l lane;
+    v_mark bigint;
+    v_events jsonb[] := '{}';
 BEGIN
     o_ticks := NOT p_ticked AND tw_is_due(tw_now(p_given));
     o_done := '{}';
-    IF NOT o_ticks THEN
-        PERFORM tw_lock_lanes(p_items);
+    o_hints := '{}';
+    IF o_ticks THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    PERFORM tw_lock_lanes(p_items);
+    -- Attempts may be used up: then its last words come in between.
+    IF EXISTS (SELECT FROM jsonb_array_elements(p_items) i WHERE i->>'c' IN ('1', '2')) THEN
+        v_mark := nextval('places');
         IF jsonb_array_length(p_items) > 1 THEN
             PERFORM tw_lock_topics(ARRAY(
                 SELECT f FROM jsonb_array_elements(p_items) i, jsonb_array_elements(i->'f') f
                 WHERE i ? 'f' AND f->>'e' = '1'));
         END IF;
-        FOR e IN SELECT value FROM jsonb_array_elements(p_items) LOOP
-            l := tw_hold(e, p_given);
-            IF l.id IS NOT NULL THEN PERFORM tw_settle_one(e, l, p_bodies, tw_now(p_given)); END IF;
-            o_done := o_done || (l.id IS NOT NULL);
-        END LOOP;
+    END IF;
+    FOR e IN SELECT value FROM jsonb_array_elements(p_items) LOOP
+        l := tw_hold(e, p_given);
+        IF l.id IS NOT NULL THEN
+            v_events := v_events || tw_settle_one(e, l, p_bodies, tw_now(p_given));
+            IF v_mark IS NOT NULL THEN
+                PERFORM tw_apply_events(v_events, p_bodies, tw_now(p_given));
+                v_events := '{}';
+            END IF;
+        END IF;
+        o_done := o_done || (l.id IS NOT NULL);
+    END LOOP;
+    PERFORM tw_apply_events(v_events, p_bodies, tw_now(p_given));
+    IF v_mark IS NOT NULL THEN
         IF jsonb_array_length(p_items) > 1 THEN
             PERFORM tw_unlock_topics(ARRAY(
                 SELECT f FROM jsonb_array_elements(p_items) i, jsonb_array_elements(i->'f') f
                 WHERE i ? 'f' AND f->>'e' = '1'));
         END IF;
+        o_hints := tw_touched('{}', v_mark);
     END IF;
     RETURN NEXT;
 END $$;
@@ -302,6 +295,9 @@ DECLARE
     v_count int := 0;
 BEGIN
     IF NOT p_ticked AND tw_is_due(v_now) THEN RETURN -1; END IF;
+    PERFORM 1 FROM lane l WHERE (l.queue_id, l.key) IN (
+        SELECT d.queue_id, d.key FROM message d WHERE d.seq = ANY (p_seqs) AND d.queue_id = v_queue)
+    ORDER BY l.queue_id, l.key FOR UPDATE;
     FOR i IN 1 .. cardinality(p_seqs) LOOP
         SELECT * INTO g FROM tw_notice(p_seqs[i], p_nonces[i], v_queue, v_now);
         m := g.m;

@@ -95,7 +95,8 @@ BEGIN
     END IF;
     SELECT e.position INTO v_upper FROM event e WHERE e.position > v_after AND e.position < v_bound
     ORDER BY e.position OFFSET p_scan LIMIT 1;
-    v_next := greatest(v_after, coalesce(v_upper, v_bound - 1));
+    -- To the end of its step.
+    v_next := greatest(v_after, least(v_upper | ((1 << 17) - 1), v_bound - 1));
     FOR r IN
         SELECT e.*, t.org, t.kind, t.name FROM event e JOIN topic t ON t.id = e.topic_id
         WHERE e.position > v_after AND e.position <= v_next AND e.position < v_bound
@@ -103,8 +104,9 @@ BEGIN
                       WHERE p.org = t.org AND p.kind = t.kind AND t.name ~ p.pattern)
         ORDER BY e.position
     LOOP
-        -- Of two at one position both come, or none.
-        IF v_count > 0 AND r.position <> o_position AND (v_count >= p_limit OR v_bytes + r.size > p_bytes) THEN
+        -- What one step appended comes together where the bytes allow it. Of two at one position both come, or none.
+        IF v_count > 0 AND r.position <> o_position AND (v_bytes + r.size > p_bytes OR v_count >= p_limit
+            AND (r.position >> 17 <> o_position >> 17 OR v_count >= p_limit + 4096)) THEN
             v_next := o_position;
             EXIT;
         END IF;
@@ -132,51 +134,72 @@ CREATE FUNCTION tw_mark(p_org text, p_kind smallint, p_position bigint) RETURNS 
     ON CONFLICT (org, kind) DO UPDATE SET position = greatest(d.position, excluded.position)
 $$;
 
-CREATE FUNCTION tw_trim(p_org text, p_kind smallint, p_name text, p_before bigint) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Deletes the events of a locked topic that are below an offset, at most `p_limit`; how many.
+CREATE FUNCTION tw_cut(t topic, p_before bigint, p_limit int) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
-    t topic;
-    v_first bigint;
+    v_first bigint := least(p_before, t.last + 1, t.first + p_limit);
     v_bytes bigint;
     v_highest bigint;
 BEGIN
-    SELECT * INTO t FROM topic WHERE org = p_org AND kind = p_kind AND name = p_name FOR UPDATE;
-    v_first := least(p_before, t.last + 1);
-    IF t.id IS NULL OR v_first <= t.first THEN RETURN; END IF;
+    IF v_first <= t.first THEN RETURN 0; END IF;
     WITH gone AS (DELETE FROM event WHERE topic_id = t.id AND at_offset < v_first RETURNING size, position)
     SELECT coalesce(sum(size), 0), max(position) INTO v_bytes, v_highest FROM gone;
     UPDATE topic SET first = v_first, bytes = t.bytes - v_bytes WHERE id = t.id;
-    IF v_highest IS NOT NULL THEN PERFORM tw_mark(p_org, p_kind, v_highest); END IF;
+    IF v_highest IS NOT NULL THEN PERFORM tw_mark(t.org, t.kind, v_highest); END IF;
+    RETURN v_first - t.first;
 END $$;
 
--- Drops topics that are locked, with their events and cursors.
-CREATE FUNCTION tw_drop(p_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    r record;
-BEGIN
-    DELETE FROM cursor c USING topic t
-    WHERE t.id = ANY (p_ids) AND c.org = t.org AND c.kind = t.kind AND c.name = t.name;
-    FOR r IN
-        WITH gone AS (DELETE FROM event WHERE topic_id = ANY (p_ids) RETURNING topic_id, position)
-        SELECT t.org, t.kind, max(g.position) AS highest FROM gone g JOIN topic t ON t.id = g.topic_id
-        GROUP BY t.org, t.kind ORDER BY t.org, t.kind
-    LOOP
-        PERFORM tw_mark(r.org, r.kind, r.highest);
-    END LOOP;
-    DELETE FROM topic WHERE id = ANY (p_ids);
-END $$;
-
-CREATE FUNCTION tw_drop_topics(p_orgs text[], p_kinds smallint[], p_names text[]) RETURNS int
+-- Trims a topic by at most `p_limit` events; whether there may be more to trim.
+CREATE FUNCTION tw_trim(p_org text, p_kind smallint, p_name text, p_before bigint, p_limit int) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_ids bigint[];
+    t topic;
 BEGIN
-    v_ids := ARRAY(
+    SELECT * INTO t FROM topic WHERE org = p_org AND kind = p_kind AND name = p_name FOR UPDATE;
+    RETURN t.id IS NOT NULL AND tw_cut(t, p_before, p_limit) >= p_limit;
+END $$;
+
+-- Drops topics that are locked, with their events and cursors, until that were `p_limit` events: how many topics,
+-- and whether there is more to do.
+CREATE FUNCTION tw_drop(p_ids bigint[], p_limit int, OUT o_dropped int, OUT o_more boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    t topic;
+    v_id bigint;
+    v_left int := p_limit;
+BEGIN
+    o_dropped := 0;
+    o_more := true;
+    FOREACH v_id IN ARRAY p_ids LOOP
+        IF v_left <= 0 THEN RETURN; END IF;
+        SELECT * INTO t FROM topic WHERE id = v_id;
+        v_left := v_left - tw_cut(t, t.last + 1, v_left);
+        SELECT * INTO t FROM topic WHERE id = v_id;
+        IF t.first <= t.last THEN RETURN; END IF;
+        DELETE FROM cursor WHERE org = t.org AND kind = t.kind AND name = t.name;
+        DELETE FROM topic WHERE id = v_id;
+        o_dropped := o_dropped + 1;
+    END LOOP;
+    o_more := false;
+END $$;
+
+CREATE FUNCTION tw_drop_topics(p_orgs text[], p_kinds smallint[], p_names text[], p_limit int,
+                               OUT o_dropped int, OUT o_more boolean) LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT d.o_dropped, d.o_more INTO o_dropped, o_more FROM tw_drop(ARRAY(
         SELECT t.id FROM topic t JOIN (SELECT DISTINCT * FROM unnest(p_orgs, p_kinds, p_names) AS u (org, kind, name)) n
             ON t.org = n.org AND t.kind = n.kind AND t.name = n.name
-        ORDER BY t.org, t.kind, t.name FOR UPDATE OF t);
-    PERFORM tw_drop(v_ids);
-    RETURN cardinality(v_ids);
+        ORDER BY t.org, t.kind, t.name FOR UPDATE OF t), p_limit) d;
+END $$;
+
+-- Drops topics past their time, until that were `p_events` events; how many, one at least if there is more to do.
+CREATE FUNCTION tw_drop_old_topics(p_now bigint, p_limit int, p_events int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    d record;
+BEGIN
+    SELECT * INTO d FROM tw_drop(ARRAY(
+        SELECT id FROM topic WHERE keep_until <= p_now ORDER BY keep_until LIMIT p_limit
+        FOR UPDATE SKIP LOCKED), p_events);
+    RETURN d.o_dropped + d.o_more::int;
 END $$;
 
 -- T5: from exactly there, and only forward.

@@ -46,8 +46,8 @@ CREATE FUNCTION tw_server(OUT o_system text, OUT o_timeline text) LANGUAGE sql S
 $$;
 
 -- X5. The epoch, a new one if this is not the server it was or if `p_lost`: somebody who saw a later state of
--- this very server says that writes are gone.
-CREATE FUNCTION tw_hello(p_lost boolean) RETURNS bigint LANGUAGE plpgsql AS $$
+-- this very server says that writes are gone since epoch `p_known`, and nobody has said so before.
+CREATE FUNCTION tw_hello(p_lost boolean, p_known bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     s record;
     v meta;
@@ -57,9 +57,11 @@ BEGIN
     SELECT * INTO v FROM meta;
     IF v.system_id = s.o_system AND v.timeline = s.o_timeline AND NOT p_lost THEN RETURN v.epoch; END IF;
     SELECT * INTO v FROM meta FOR UPDATE;
-    IF v.system_id = s.o_system AND v.timeline = s.o_timeline AND NOT p_lost THEN RETURN v.epoch; END IF;
+    IF v.system_id = s.o_system AND v.timeline = s.o_timeline AND NOT (p_lost AND v.epoch <= p_known) THEN
+        RETURN v.epoch;
+    END IF;
     SELECT max(position) >> 17 INTO v_top FROM event;
-    UPDATE meta SET epoch = greatest(v.epoch + 1, tw_now(NULL)), system_id = s.o_system, timeline = s.o_timeline,
+    UPDATE meta SET epoch = greatest(v.epoch + 1, p_known + 1, tw_now(NULL)), system_id = s.o_system, timeline = s.o_timeline,
         step_base = greatest(v.step_base, coalesce(v_top, 0) + 1 - CASE WHEN v.system_id = s.o_system
             THEN pg_current_xact_id()::text::bigint ELSE 0 END)
     RETURNING epoch INTO v.epoch;
