@@ -5,8 +5,9 @@ use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use turnwise_core::{Claim, Delivery, NewMessage, OrderingKey, Outcome, QueueName, Settlement, Store};
 
 /// Bytes of every message.
