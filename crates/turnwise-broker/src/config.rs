@@ -23,6 +23,8 @@ pub struct BrokerConfig {
     pub retained_bytes_max: u64,
     /// Turns that may wait or run at once, over all conversations; more are refused.
     pub turns_waiting_max: u64,
+    /// The same of one org: what it may fill leaves room for the others.
+    pub org_turns_waiting_max: u64,
     /// Orgs known at most: a new one is refused then.
     pub orgs_max: usize,
     /// Orgs one question about a user's queues may go through.
@@ -52,6 +54,7 @@ impl Default for BrokerConfig {
             retained_turns_max: 1_000_000,
             retained_bytes_max: 16 * 1024 * 1024 * 1024,
             turns_waiting_max: 1_000_000,
+            org_turns_waiting_max: 500_000,
             orgs_max: limits::ORGS_MAX,
             orgs_asked_max: limits::ORGS_ASKED_MAX,
             retry_after_total_max: Duration::from_secs(600),

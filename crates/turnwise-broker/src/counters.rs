@@ -30,6 +30,8 @@ pub(crate) struct Counters {
     pub(crate) processing: AtomicU64,
     /// Turns that wait or run: as counted last, and what came and went since.
     pub(crate) held: AtomicU64,
+    /// The same of each org that holds any.
+    held_by_org: Mutex<HashMap<String, u64>>,
     pub(crate) lanes: Mutex<Lanes>,
     /// Ended turns kept, at most: counted, and those that ended since.
     pub(crate) ended_kept: AtomicU64,
@@ -41,6 +43,7 @@ impl Default for Counters {
             store_ok: AtomicBool::new(true),
             processing: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            held_by_org: Mutex::default(),
             lanes: Mutex::default(),
             ended_kept: AtomicU64::new(0),
         }
@@ -63,6 +66,7 @@ impl Counters {
     /// A turn was stored.
     pub(crate) fn accepted(&self, org: &str, key: OrderingKey) {
         self.held.fetch_add(1, Ordering::Relaxed);
+        *self.held_by_org.lock().entry(org.to_owned()).or_default() += 1;
         *self.lanes.lock().active.entry((org.to_owned(), key)).or_default() += 1;
     }
 
@@ -75,6 +79,9 @@ impl Counters {
     pub(crate) fn ended(&self, org: &str, key: OrderingKey, counted: bool) {
         let one_less = |held: u64| Some(held.saturating_sub(1));
         let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        if let Some(held) = self.held_by_org.lock().get_mut(org) {
+            *held = held.saturating_sub(1);
+        }
         let lane = (org.to_owned(), key);
         let mut lanes = self.lanes.lock();
         let left = match lanes.active.get_mut(&lane) {
@@ -103,6 +110,18 @@ impl Counters {
     /// All that the store held when this node started was found.
     pub(crate) fn complete(&self) {
         self.lanes.lock().complete = true;
+    }
+
+    /// Counted anew: what the store holds of each org.
+    pub(crate) fn hold(&self, by_org: HashMap<String, u64>) {
+        let all = by_org.values().fold(0, |all: u64, held| all.saturating_add(*held));
+        self.held.store(all, Ordering::Relaxed);
+        *self.held_by_org.lock() = by_org;
+    }
+
+    /// Turns of an org that wait or run.
+    pub(crate) fn held_of(&self, org: &str) -> u64 {
+        self.held_by_org.lock().get(org).copied().unwrap_or(0)
     }
 
     pub(crate) fn one_more_ended(&self) {

@@ -21,6 +21,12 @@ pub enum BrokerError {
         /// The limit.
         turns_waiting_max: u64,
     },
+    /// Its org holds as many turns as one org may; nothing was stored.
+    #[error("{org_turns_waiting_max} turns of the org wait and no more of its are taken")]
+    OrgTurnsFull {
+        /// The limit.
+        org_turns_waiting_max: u64,
+    },
     /// As many callbacks wait as may; nothing was stored.
     #[error("{callbacks_kept_max} callbacks wait and no turn with one is taken")]
     CallbacksFull {

@@ -72,6 +72,7 @@ pub struct Submitted {
 #[derive(Clone, Copy)]
 enum Full {
     Turns(u64),
+    OrgTurns(u64),
     Callbacks(u64),
 }
 
@@ -79,6 +80,7 @@ impl Full {
     fn error(self) -> BrokerError {
         match self {
             Full::Turns(turns_waiting_max) => BrokerError::TurnsFull { turns_waiting_max },
+            Full::OrgTurns(org_turns_waiting_max) => BrokerError::OrgTurnsFull { org_turns_waiting_max },
             Full::Callbacks(callbacks_kept_max) => BrokerError::CallbacksFull { callbacks_kept_max },
         }
     }
@@ -92,6 +94,10 @@ impl Broker {
         if inner.counters.held.load(Ordering::Relaxed) >= turns {
             return Some(Full::Turns(turns));
         }
+        let share = inner.config.org_turns_waiting_max;
+        if inner.counters.held_of(&submission.org) >= share {
+            return Some(Full::OrgTurns(share));
+        }
         let (waiting, _dead) = inner.counts.callbacks_held();
         (submission.callback.is_some() && waiting >= callbacks).then_some(Full::Callbacks(callbacks))
     }
@@ -100,7 +106,7 @@ impl Broker {
     /// same client message id answers the first turn's id and place.
     ///
     /// # Errors
-    /// `LaneFull`, `TurnsFull`, `CallbacksFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
+    /// `LaneFull`, `TurnsFull`, `OrgTurnsFull`, `CallbacksFull`, `OrgsFull` and `DedupConflict`: nothing was stored. After
     /// [`StoreError::Unknown`] a repeat with a client message id is safe.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, BrokerError> {
         let inner = &self.0;

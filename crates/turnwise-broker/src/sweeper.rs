@@ -147,7 +147,7 @@ impl Broker {
     async fn refresh_counters(&self, expiries: &mut Expiries) -> Result<(), StoreError> {
         let inner = &self.0;
         let (mut all, mut callbacks) = (Depth::default(), Depth::default());
-        let mut listed = BTreeSet::new();
+        let (mut listed, mut held_by_org) = (BTreeSet::new(), HashMap::new());
         let mut after: Option<QueueName> = None;
         loop {
             let page = inner.store.queues(after, QUEUES_PAGE).await?;
@@ -157,6 +157,8 @@ impl Broker {
             for queue in page.iter().filter(|queue| queue.kind() == Kind::Turns) {
                 let depth = inner.store.depth(queue).await?;
                 add(&mut all, &depth);
+                let held = depth.leased.saturating_add(depth.ready).saturating_add(depth.scheduled);
+                held_by_org.insert(queue.org().to_owned(), held);
                 inner.counts.expired(expiries.news(queue, depth.expired));
                 listed.insert(queue.clone());
             }
@@ -176,9 +178,8 @@ impl Broker {
         inner.counters.processing.store(all.leased, Ordering::Relaxed);
         inner.counts.hold(&all);
         inner.counts.hold_callbacks(&callbacks);
-        let held = all.leased + all.ready + all.scheduled;
-        inner.counters.held.store(held, Ordering::Relaxed);
-        self.look_at_suspects(held == 0).await
+        inner.counters.hold(held_by_org);
+        self.look_at_suspects(all.leased + all.ready + all.scheduled == 0).await
     }
 
     /// Finds out which conversations are idle by now.

@@ -254,6 +254,7 @@ async fn finish(context: &Context, turn: &Turn, outcome: TurnOutcome) {
             | BrokerError::LaneFull { .. }
             | BrokerError::OrgsFull { .. }
             | BrokerError::TurnsFull { .. }
+            | BrokerError::OrgTurnsFull { .. }
             | BrokerError::CallbacksFull { .. }
             | BrokerError::TooManyOrgs { .. }
             | BrokerError::DedupConflict(_) => {

@@ -173,6 +173,13 @@ impl From<BrokerError> for Failure {
                 ),
             )
             .retry_after(TURNS_FULL_RETRY_SECONDS),
+            BrokerError::OrgTurnsFull { org_turns_waiting_max } => Failure::new(
+                Code::QueueDepthExceeded,
+                format!(
+                    "The organisation already holds {org_turns_waiting_max} waiting messages; nothing was stored"
+                ),
+            )
+            .retry_after(TURNS_FULL_RETRY_SECONDS),
             BrokerError::CallbacksFull { callbacks_kept_max } => Failure::new(
                 Code::Overloaded,
                 format!(

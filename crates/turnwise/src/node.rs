@@ -314,6 +314,7 @@ fn broker_config(config: &Config) -> BrokerConfig {
         retained_turns_max: config.retained_turns_max,
         retained_bytes_max: config.retained_bytes_max,
         turns_waiting_max: config.turns_waiting_max,
+        org_turns_waiting_max: config.org_turns_waiting_max,
         retry_after_total_max: config.retry_after_max,
         housekeeping: match (config.store.is_shared(), config.roles.worker) {
             (false, _) => Housekeeping::Alone,

@@ -152,6 +152,35 @@ async fn only_so_many_turns_may_wait_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_org_that_fills_its_share_leaves_room_for_others() {
+    let config = BrokerConfig { org_turns_waiting_max: 2, ..BrokerConfig::default() };
+    let mut bench = Bench::with(config).await;
+    let full = Err(BrokerError::OrgTurnsFull { org_turns_waiting_max: 2 });
+    let mut first = submission("acme", "ann", "1");
+    first.client_message_id = Some("m-1".to_owned());
+    let stored = bench.broker.submit(first.clone()).await.unwrap();
+    bench.send("bob", "1").await;
+    assert_eq!(bench.broker.submit(submission("acme", "zoe", "1")).await, full);
+    assert_eq!(
+        bench.broker.submit(first).await.unwrap().id,
+        stored.id,
+        "what is stored is answered as itself"
+    );
+    bench.broker.submit(submission("other", "zoe", "1")).await.unwrap();
+    bench.restart().await;
+    sweep(&bench, 1).await;
+    assert_eq!(
+        bench.broker.submit(submission("acme", "zoe", "1")).await,
+        full,
+        "counted again after a start"
+    );
+    let turns = bench.claim().await;
+    let own = turns.iter().find(|turn| turn.org == "acme").unwrap();
+    bench.answer(own, "x").await;
+    bench.broker.submit(submission("acme", "zoe", "1")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repeat_is_answered_as_itself_when_no_more_turns_are_taken() {
     let config = BrokerConfig { turns_waiting_max: 1, ..BrokerConfig::default() };
     let bench = Bench::with(config).await;

@@ -53,6 +53,7 @@ pub(super) fn all() -> Value {
     add::<TicketStream<'_>>(&mut all);
     add::<NodeStatus>(&mut all);
     add::<Part>(&mut all);
+    add::<StorePart>(&mut all);
     add::<TailStep<'_>>(&mut all);
     add::<TimelineStep>(&mut all);
     add::<TurnAnswer<'_>>(&mut all);

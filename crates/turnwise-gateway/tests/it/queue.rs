@@ -1,7 +1,7 @@
 //! The queue of a user, and the probes.
 
 use crate::client::{get, post};
-use crate::node::{answered, body, node, node_with};
+use crate::node::{answered, body, body_of, node, node_with};
 use serde_json::json;
 use std::sync::Arc;
 use turnwise_broker::BrokerConfig;
@@ -47,6 +47,20 @@ async fn the_health_of_a_node() {
     let mut verbose = node.send(&get("/readyz?verbose")).await.json();
     assert!(verbose["store_ms"].take().is_number(), "{verbose}");
     assert_eq!(verbose, json!({"status":"ready","store":"ok","agent":"ok","store_ms":null}));
+}
+
+#[tokio::test]
+async fn an_org_with_too_many_turns_is_told_so_and_others_are_not() {
+    let config = BrokerConfig { org_turns_waiting_max: 2, ..BrokerConfig::default() };
+    let node = node_with(config, |_| {}).await;
+    let send = |org: &str, user: &str| post(&body_of(org, user, "hi")).header("Prefer", "respond-async");
+    for user in ["ann", "bob"] {
+        assert_eq!(node.send(&send("a", user)).await.status, 200);
+    }
+    let refused = node.send(&send("a", "eve")).await;
+    refused.assert_problem(429, "queue_depth_exceeded");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(node.send(&send("b", "eve")).await.status, 200);
 }
 
 #[tokio::test]

@@ -418,6 +418,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Turns that wait or run at once, over all conversations; more are answered with 503. A waiting turn takes about 400 bytes of memory.",
     ),
     setting(
+        "turn.waiting_per_org_max",
+        "TURNWISE_TURNS_WAITING_PER_ORG_MAX",
+        Form::Number,
+        "500000",
+        "Turns of one organisation that wait or run at once; more are answered with 429, and others find room.",
+    ),
+    setting(
         "drain.seconds",
         "TURNWISE_DRAIN",
         Form::Seconds,

@@ -62,6 +62,12 @@ const BOUNDS: &[(&str, &str, [&str; 2], [&str; 2])] = &[
         ["1", "9223372036854775807"],
         ["0", "9223372036854775808"],
     ),
+    (
+        "TURNWISE_TURNS_WAITING_PER_ORG_MAX",
+        "turn.waiting_per_org_max",
+        ["1", "9223372036854775807"],
+        ["0", "9223372036854775808"],
+    ),
     ("TURNWISE_DRAIN", "drain.seconds", ["0.001", "86400"], ["0", "86401"]),
     ("TURNWISE_DRAIN_LINGER", "drain.linger_seconds", ["0", "300"], ["-1", "301"]),
     ("TURNWISE_RUNTIME_THREADS", "runtime.threads", ["1", "256"], ["0", "257"]),

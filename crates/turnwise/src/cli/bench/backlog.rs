@@ -123,6 +123,7 @@ async fn look(
     let env = vec![
         ("TURNWISE_CONVERSATION_DEPTH_MAX", "1000000".to_owned()),
         ("TURNWISE_TURNS_WAITING_MAX", i64::MAX.to_string()),
+        ("TURNWISE_TURNS_WAITING_PER_ORG_MAX", i64::MAX.to_string()),
         ("TURNWISE_RETRY_AFTER_MAX", "86400".to_owned()),
     ];
     let setup = Setup { folder: folder.clone(), agent: Some(agent.to_owned()), env, arguments: Vec::new() };

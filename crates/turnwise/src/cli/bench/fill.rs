@@ -78,6 +78,7 @@ impl Filler {
         let config = BrokerConfig {
             depth_max: u32::MAX,
             turns_waiting_max: u64::MAX,
+            org_turns_waiting_max: u64::MAX,
             retry_after_total_max: Duration::from_secs(86_400),
             ..BrokerConfig::default()
         };
