@@ -16,8 +16,8 @@ const SECONDS_ENV: &str = "TURNWISE_FUZZ_SECONDS";
 const SECONDS: u64 = 60;
 /// Bytes of an input: parsers of text and records need no more to be led everywhere.
 const INPUT_BYTES_MAX: u32 = 4096;
-/// Seconds one input may take, and megabytes a target may use.
-const INPUT_SECONDS_MAX: u32 = 1;
+/// Seconds one input may take, by the wall clock and while everything else goes first; and megabytes a target may use.
+const INPUT_SECONDS_MAX: u32 = 10;
 const MEMORY_MB_MAX: u32 = 512;
 /// Targets that share a processor: new ways are found early in a minute, and nine minutes are many.
 const PER_PROCESSOR: usize = 2;
