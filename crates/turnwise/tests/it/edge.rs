@@ -1,14 +1,16 @@
 //! The whole program where it meets the network: too few file descriptors,
 //! and what strangers manage to put into its log.
 
-use crate::support::{PATIENCE, Running, accepted, read, serve, turnwise};
+use crate::support::{PATIENCE, Running, read, serve, submit, turnwise};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use turnwise_mock::{AgentConfig, FakeAgent};
+use tokio::sync::watch;
+use turnwise_mock::{AgentConfig, Conn, FakeAgent, Host};
 
 /// Files the server may have open: far fewer than the connections that come.
 const FILES: u32 = 64;
@@ -47,24 +49,61 @@ fn short_of_files(folder: &Path) -> Command {
     shell
 }
 
+/// Whatever the log says.
+fn log_of(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("log")).unwrap()
+}
+
+/// Waits until the log says this.
+async fn logs(folder: &Path, words: &str) {
+    let said = async {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while !log_of(folder).contains(words) {
+            look.tick().await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, said).await;
+    assert!(in_time.is_ok(), "the log says {words:?}: {}", log_of(folder));
+}
+
+/// A host in front of an agent that lets nothing through before it is told to.
+async fn held_back(agent: SocketAddr, open: &watch::Sender<bool>) -> Host {
+    let open = open.subscribe();
+    let serve = move |mut socket: TcpStream| {
+        let mut open = open.clone();
+        async move {
+            if open.wait_for(|open| *open).await.is_ok() {
+                let mut agent = TcpStream::connect(agent).await.unwrap();
+                let _ = copy_bidirectional(&mut socket, &mut agent).await;
+            }
+        }
+    };
+    Host::start(serve).await.unwrap()
+}
+
 #[tokio::test]
 async fn calls_for_which_no_descriptor_is_left_are_made_later() {
     let folder = tempfile::tempdir().unwrap();
-    let slow = AgentConfig { delay_ms: 4_000, ..AgentConfig::default() };
-    let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), slow).await.unwrap();
+    let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), AgentConfig::default()).await.unwrap();
+    let open = watch::Sender::new(false);
+    let host = held_back(agent.address(), &open).await;
     let mut command = short_of_files(folder.path());
-    command.env("WORKER_BASE_URL", agent.base_url()).env("TURNWISE_AGENT_CONCURRENCY", CALLS.to_string());
+    command.env("WORKER_BASE_URL", host.url("")).env("TURNWISE_AGENT_CONCURRENCY", CALLS.to_string());
     let server = logged(folder.path(), command, "text").await;
+    // On one connection: another might find no descriptor itself.
+    let mut conn = Conn::new(server.url());
     let mut turns = Vec::new();
     for user in (0..CALLS).map(|user| format!("u{user}")) {
-        turns.push((accepted(server.url(), &user, "hello").await, user));
+        let (status, body) = submit(&mut conn, &user, "hello", None).await.unwrap();
+        assert_eq!(status, 200, "{body}");
+        turns.push((body["message_id"].as_str().unwrap().to_owned(), user));
     }
+    logs(folder.path(), "no call to the agent can be opened").await;
+    open.send_replace(true);
     for (id, user) in turns {
         let events = read(server.url(), &user, &id, None).await;
         assert_eq!(events.last().map(|event| event.event.as_str()), Some("done"), "{user}: {events:?}");
     }
-    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    assert!(log.contains("no call to the agent can be opened"), "so many calls were too many: {log}");
     assert_eq!(server.terminate().await, Some(0));
 }
 
@@ -79,21 +118,18 @@ async fn too_few_descriptors_are_survived() {
     for _ in 0..CROWD {
         crowd.push(TcpStream::connect(&address).await.unwrap());
     }
-    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
     let ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // The last of the crowd waits for a descriptor that the first give back.
+    logs(folder.path(), "cannot accept connections").await;
     let recovered = async {
         let mut look = tokio::time::interval(Duration::from_millis(20));
-        // The last of the crowd waits for a descriptor that the first give back.
-        while !log().contains("cannot accept connections") {
-            look.tick().await;
-        }
         while !exchange(&address, ask).await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 ")) {
             look.tick().await;
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, recovered).await;
-    assert!(in_time.is_ok(), "served again once the crowd was told to go: {}", log());
-    assert!(log().contains("is lowered to what the limit of open files allows"), "{}", log());
+    assert!(in_time.is_ok(), "served again once the crowd was told to go: {}", log_of(folder.path()));
+    logs(folder.path(), "is lowered to what the limit of open files allows").await;
     drop(crowd);
     assert_eq!(server.terminate().await, Some(0));
 }
