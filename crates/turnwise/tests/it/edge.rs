@@ -178,12 +178,15 @@ async fn nobody_writes_a_line_of_the_log() {
 async fn lowered_limits_reach_the_connections() {
     let folder = tempfile::tempdir().unwrap();
     let env =
-        [("TURNWISE_HTTP_HEAD", "1"), ("TURNWISE_HTTP_KEEP_ALIVE", "1"), ("TURNWISE_CONNECTIONS_MAX", "16")];
+        [("TURNWISE_HTTP_HEAD", "1"), ("TURNWISE_HTTP_KEEP_ALIVE", "3"), ("TURNWISE_CONNECTIONS_MAX", "16")];
     let server = serve(folder.path(), 0, None, &env).await;
     let address = address(&server);
     let slow = exchange(&address, b"GET /livez HTTP/1.1\r\nHost: local").await.unwrap();
     assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
     let idle = exchange(&address, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    assert!(idle.starts_with("HTTP/1.1 200 "), "closed after a second without a further request: {idle}");
+    assert!(
+        idle.starts_with("HTTP/1.1 200 "),
+        "closed after three seconds without a further request: {idle}"
+    );
     assert_eq!(server.terminate().await, Some(0));
 }
