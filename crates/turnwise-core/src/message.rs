@@ -161,6 +161,14 @@ impl NewMessage {
             nonce: 0,
         }
     }
+
+    /// What it brings of any size, with what its end brings, which may bring more in turn.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let key = self.key.as_ref().map_or(0, |key| key.0.len());
+        self.payload.len() + headers + key + self.at_end.iter().map(Effect::bytes).sum::<usize>()
+    }
 }
 
 /// What happens in the same atomic step as the end of a lease or message.
@@ -170,6 +178,17 @@ pub enum Effect {
     Enqueue(NewMessage),
     /// Append an event.
     Publish(NewEvent),
+}
+
+impl Effect {
+    /// What it brings of any size.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Effect::Enqueue(message) => message.bytes(),
+            Effect::Publish(event) => event.data.len(),
+        }
+    }
 }
 
 /// The answer to one enqueue.

@@ -60,18 +60,8 @@ fn change(bytes: u64) -> Cost {
     Cost { class: Class::Change, bytes }
 }
 
-fn message_bytes(message: &NewMessage) -> u64 {
-    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let key = message.key.as_ref().map_or(0, |key| key.0.len());
-    (message.payload.len() + headers + key) as u64 + effects_bytes(&message.at_end)
-}
-
 fn effects_bytes(effects: &[Effect]) -> u64 {
-    let each = |effect: &Effect| match effect {
-        Effect::Enqueue(message) => message_bytes(message),
-        Effect::Publish(event) => event.data.len() as u64,
-    };
-    effects.iter().map(each).sum()
+    effects.iter().map(Effect::bytes).sum::<usize>() as u64
 }
 
 fn append_cost(batch: &[NewEvent]) -> Cost {
@@ -90,7 +80,10 @@ pub(crate) async fn sizes(engine: &impl Engine) -> Result<Vec<(&'static str, usi
 impl<E: Engine> QueueStore for Front<E> {
     async fn enqueue(&self, mut batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
         batch.iter_mut().for_each(own::message);
-        let bytes = if batch.is_empty() { ROOM_ASKED_BYTES } else { batch.iter().map(message_bytes).sum() };
+        let bytes = match batch.as_slice() {
+            [] => ROOM_ASKED_BYTES,
+            batch => batch.iter().map(NewMessage::bytes).sum::<usize>() as u64,
+        };
         let cost = Cost { class: Class::Grow, bytes };
         self.engine.call(cost, move |machine, now, bodies| machine.enqueue(now, batch, bodies)).await
     }

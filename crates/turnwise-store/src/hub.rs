@@ -44,9 +44,9 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Tells everybody who watches a topic by its name: what was new may have been missed.
-    #[cfg(feature = "redis")]
-    pub(crate) fn publish_all_topics(&self) {
+    /// Tells everybody who watches a topic by its name: what was said meanwhile is lost.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) fn publish_watched(&self) {
         let names: Vec<TopicName> = self.0.lock().exact.keys().cloned().collect();
         self.publish_topics(&names);
     }
@@ -67,13 +67,6 @@ impl Hub {
         }
         drop(watchers);
         wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Tells everybody who watches one topic: what was said meanwhile is lost.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn publish_watched(&self) {
-        let names: Vec<TopicName> = self.0.lock().exact.keys().cloned().collect();
-        self.publish_topics(&names);
     }
 
     /// A stream of every queue hinted at from now on.

@@ -5,6 +5,8 @@
 pub mod clock;
 pub mod embedded;
 mod front;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod gather;
 mod hub;
 pub mod memory;
 pub mod mutants;

@@ -5,7 +5,6 @@
 mod codec;
 mod config;
 mod connect;
-mod gather;
 mod hints;
 mod many;
 mod migrate;
@@ -18,16 +17,16 @@ mod topics;
 pub use config::{PostgresConfig, SCHEMA};
 
 use crate::clock::{Clock, Moment};
+use crate::gather::{Gather, Measure};
 use crate::hub::Hub;
 use config::Target;
-use gather::Gather;
 use parking_lot::Mutex;
 use pool::{Does, Pool, Values};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_postgres::Row;
-use turnwise_core::limits::TICK_ITEMS_MAX;
+use turnwise_core::limits::{BATCH_ITEMS_MAX, TICK_ITEMS_MAX};
 use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Store, Timestamp};
 
 /// A store in PostgreSQL.
@@ -47,6 +46,8 @@ struct Inner {
     folded: Mutex<Option<Moment>>,
 }
 
+/// Bytes of small calls that are gathered into one step.
+const GATHERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Counters of sessions that are over are added up no oftener than this.
 const FOLD_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -64,10 +65,12 @@ impl PostgresStore {
         let hub = Arc::new(Hub::default());
         let (hints, tasks) = hints::start(&pool, &hub);
         let patience = pool.config.call_timeout;
+        let measure =
+            Measure { server: "PostgreSQL", weight: BATCH_ITEMS_MAX, bytes: GATHERED_BYTES_MAX, patience };
         let inner = Arc::new(Inner { pool, hub, hints, folded: Mutex::default() });
         Ok(Arc::new(PostgresStore {
-            enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner)), patience),
-            settles: Gather::new(queues::Settles(Arc::clone(&inner)), patience),
+            enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner)), measure),
+            settles: Gather::new(queues::Settles(Arc::clone(&inner)), measure),
             inner,
             tasks: Mutex::new(tasks),
         }))

@@ -1,10 +1,10 @@
 //! The operations on queues.
 
 use super::codec::{self, Bodies};
-use super::gather::Step;
 use super::many;
 use super::pool::Values;
 use super::{Inner, PostgresStore, rows};
+use crate::gather::Step;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use std::collections::{HashMap, HashSet};
@@ -86,20 +86,6 @@ pub(super) fn fits(bodies: &Bodies) -> Result<()> {
 
 fn seqs(ids: &[MessageId]) -> Vec<i64> {
     ids.iter().map(|id| id.seq().cast_signed()).collect()
-}
-
-/// With what its end brings, which may bring more in turn.
-fn message_bytes(message: &NewMessage) -> usize {
-    let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    message.payload.len() + headers + effects_bytes(&message.at_end)
-}
-
-fn effects_bytes(effects: &[Effect]) -> usize {
-    let bytes = |effect: &Effect| match effect {
-        Effect::Enqueue(new) => message_bytes(new),
-        Effect::Publish(new) => new.data.len(),
-    };
-    effects.iter().map(bytes).sum()
 }
 
 /// Messages with their places in the batch, as all steps lock their keys. Of two with one dedup key the first is
@@ -251,17 +237,17 @@ impl Inner {
     }
 }
 
-/// Enqueues as they are gathered.
+/// Enqueues as they are gathered. Each call to the server has a bound of its own.
 pub(super) struct Enqueues(pub(super) Arc<Inner>);
 
 #[async_trait]
 impl Step for Enqueues {
     type Item = NewMessage;
-    type Answer = Enqueued;
+    type Answer = ItemResult<Enqueued>;
 
-    async fn run(&self, batch: &[NewMessage]) -> Result<Vec<ItemResult<Enqueued>>> {
+    async fn run(&self, batch: &[NewMessage], _: Duration) -> Result<Vec<ItemResult<Enqueued>>> {
         let mut answers = Vec::with_capacity(batch.len());
-        for step in steps(batch, message_bytes) {
+        for step in steps(batch, NewMessage::bytes) {
             match self.0.enqueue_step(step).await {
                 Ok(some) => answers.extend(some),
                 // Steps before this one are done: each item has its own answer.
@@ -273,15 +259,15 @@ impl Step for Enqueues {
     }
 }
 
-/// Settlements as they are gathered.
+/// Settlements as they are gathered. Each call to the server has a bound of its own.
 pub(super) struct Settles(pub(super) Arc<Inner>);
 
 #[async_trait]
 impl Step for Settles {
     type Item = Settlement;
-    type Answer = Settled;
+    type Answer = ItemResult<Settled>;
 
-    async fn run(&self, batch: &[Settlement]) -> Result<Vec<ItemResult<Settled>>> {
+    async fn run(&self, batch: &[Settlement], _: Duration) -> Result<Vec<ItemResult<Settled>>> {
         self.0.settle_step(batch).await
     }
 }
@@ -295,8 +281,8 @@ impl QueueStore for PostgresStore {
             return Ok(Vec::new());
         }
         batch.iter().try_for_each(check::message)?;
-        let bytes = batch.iter().map(message_bytes).sum();
-        self.enqueues.call(batch, bytes).await
+        let (items, bytes) = (batch.len(), batch.iter().map(NewMessage::bytes).sum());
+        self.enqueues.call(batch, items, bytes).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
@@ -350,8 +336,9 @@ impl QueueStore for PostgresStore {
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
         check::batch(batch.len())?;
         batch.iter().try_for_each(check::settlement)?;
-        let bytes = batch.iter().map(|one| effects_bytes(&one.effects)).sum();
-        self.settles.call(batch, bytes).await
+        let bytes = batch.iter().flat_map(|one| &one.effects).map(Effect::bytes).sum();
+        let items = batch.len();
+        self.settles.call(batch, items, bytes).await
     }
 
     async fn remove(

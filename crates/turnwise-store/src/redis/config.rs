@@ -16,13 +16,7 @@ pub(super) const ITEM_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of bodies after which a claim hands out no more, and a page of a list ends.
 pub(super) const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of small batches of several callers that go into one script together.
-pub(super) const COMBINED_BYTES_MAX: usize = 1024 * 1024;
-/// Callers that wait for that.
-pub(super) const COMBINED_WAITING_MAX: usize = 4_096;
-/// Tasks that send for each operation: while they wait for answers, what comes meanwhile gathers.
-pub(super) const COMBINERS: usize = 2;
-/// What an answer may take beyond the time of a call, from the task that got it to who waits for it.
-pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(100);
+pub(super) const GATHERED_BYTES_MAX: usize = 1024 * 1024;
 /// A connection for hints that is silent for so long is asked for a sign; silent as long again it is given up.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Times one operation is tried after answers that surely mean that nothing was done.

@@ -97,7 +97,7 @@ fn pass_on(pool: &Pool, hub: &Hub, message: &[u8]) {
 
 /// Whoever may have missed a hint looks for himself: who reads a topic, and every queue that holds something.
 async fn wake_all(pool: &Pool, hub: &Hub) {
-    hub.publish_all_topics();
+    hub.publish_watched();
     let limit = LIST_LIMIT_MAX.to_string();
     let mut after = Vec::new();
     loop {

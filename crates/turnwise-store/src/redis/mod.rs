@@ -2,7 +2,6 @@
 //! server. What the scripts do is what `turnwise_core::machine` says.
 
 mod codec;
-mod combine;
 mod config;
 mod hints;
 mod link;
@@ -18,12 +17,12 @@ pub use config::RedisConfig;
 pub use original::{Original, Waiting};
 pub use start::Found;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
+use crate::gather::{Gather, Measure, Step};
 use crate::hub::Hub;
 use async_trait::async_trait;
 use bytes::Bytes;
 use codec::corrupt;
-use combine::Combiner;
 use hints::Alarm;
 use parking_lot::Mutex;
 use pool::{Pool, Reply};
@@ -38,10 +37,10 @@ use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Stor
 /// A store on Redis.
 pub struct RedisStore {
     core: Arc<Core>,
-    enqueues: Combiner,
-    claims: Combiner,
-    settlements: Combiner,
-    appends: Combiner,
+    enqueues: Gather<Scripted>,
+    claims: Gather<Scripted>,
+    settlements: Gather<Scripted>,
+    appends: Gather<Scripted>,
     found: Found,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -73,13 +72,21 @@ impl RedisStore {
         tasks.spawn(hints::listen(Arc::clone(&pool), Arc::clone(&hub), Arc::clone(&missed)));
         tasks.spawn(hints::watch_time(Arc::clone(&pool), Arc::clone(&hub), Arc::clone(&alarm)));
         let core = Arc::new(Core { pool, hub, alarm, missed, call_timeout });
-        let mut combine = |script, before: &[Vec<u8>]| Combiner::start(&core, script, before, &mut tasks);
-        let enqueues = combine(scripts::ENQUEUE, &[]);
-        let claims = combine(scripts::CLAIM, &[queues::claim_bytes()]);
-        let settlements = combine(scripts::SETTLE, &[]);
-        let appends = combine(scripts::APPEND, &[holder_argument(None)]);
+        let measure = Measure {
+            server: "Redis",
+            weight: config::SCRIPT_ITEMS_MAX,
+            bytes: config::GATHERED_BYTES_MAX,
+            patience: call_timeout,
+        };
+        let gather = |script, before: Vec<Vec<u8>>| {
+            Gather::new(Scripted { core: Arc::clone(&core), script, before }, measure)
+        };
+        let enqueues = gather(scripts::ENQUEUE, Vec::new());
+        let claims = gather(scripts::CLAIM, vec![queues::claim_bytes()]);
+        let settlements = gather(scripts::SETTLE, Vec::new());
+        let appends = gather(scripts::APPEND, vec![holder_argument(None)]);
         let tasks = Mutex::new(tasks);
-        Ok(Arc::new(RedisStore { core, enqueues, claims, settlements, appends, found, tasks }))
+        Ok(Arc::new(RedisStore { enqueues, claims, settlements, appends, found, tasks, core }))
     }
 
     /// What the server said at start of how it keeps what it acknowledges.
@@ -105,6 +112,9 @@ impl RedisStore {
     /// Ends every connection and stream; nothing is buffered.
     pub fn close(&self) {
         self.tasks.lock().abort_all();
+        for gather in [&self.enqueues, &self.claims, &self.settlements, &self.appends] {
+            gather.close();
+        }
         self.core.hub.close();
         self.core.pool.close();
     }
@@ -113,43 +123,70 @@ impl RedisStore {
         self.core.run(script, arguments).await
     }
 
-    /// Runs a batch that may be sent together with others if it is small.
-    async fn run_together<T: Clone>(
+    /// Runs a batch, together with others if it is small; `answer` reads one answer of each item.
+    async fn run_together<T>(
         &self,
-        combiner: &Combiner,
-        script: Script,
-        before: &[Vec<u8>],
+        gather: &Gather<Scripted>,
         items: Vec<Vec<u8>>,
         answer: impl Fn(u64, &Value) -> Result<ItemResult<T>>,
     ) -> Result<Vec<ItemResult<T>>> {
-        if items.is_empty() || !combine::is_small(&items) {
-            return self.run_batch(script, before, items, answer).await;
-        }
-        let (epoch, values) = combiner.run(items).await?;
-        values.iter().map(|value| answer(epoch, value)).collect()
+        let (weight, bytes) = (items.len(), items.iter().map(Vec::len).sum());
+        read_all(gather.call(items, weight, bytes).await?, answer)
     }
 
-    /// Runs a batch in as many steps as its size needs; `answer` reads one answer of each item.
-    async fn run_batch<T: Clone>(
+    /// Runs a batch by itself.
+    async fn run_batch<T>(
         &self,
         script: Script,
-        before: &[Vec<u8>],
-        items: Vec<Vec<u8>>,
+        before: Vec<u8>,
+        items: &[Vec<u8>],
         answer: impl Fn(u64, &Value) -> Result<ItemResult<T>>,
     ) -> Result<Vec<ItemResult<T>>> {
-        sizes_fit(&items)?;
+        let scripted = Scripted { core: Arc::clone(&self.core), script, before: vec![before] };
+        read_all(scripted.run(items, self.core.call_timeout).await?, answer)
+    }
+}
+
+/// The epoch, and what a script answered for an item.
+type Answer = ItemResult<(u64, Value)>;
+
+fn read_all<T>(
+    answers: Vec<Answer>,
+    read: impl Fn(u64, &Value) -> Result<ItemResult<T>>,
+) -> Result<Vec<ItemResult<T>>> {
+    let read = |answer: Answer| match answer {
+        Ok((epoch, value)) => read(epoch, &value),
+        Err(error) => Ok(Err(error)),
+    };
+    answers.into_iter().map(read).collect()
+}
+
+/// A script that takes any number of items.
+struct Scripted {
+    core: Arc<Core>,
+    script: Script,
+    /// Arguments before the items.
+    before: Vec<Vec<u8>>,
+}
+
+#[async_trait]
+impl Step for Scripted {
+    type Item = Vec<u8>;
+    type Answer = Answer;
+
+    /// In as many steps on the server as the size of the items needs.
+    async fn run(&self, items: &[Vec<u8>], limit: Duration) -> Result<Vec<Answer>> {
+        sizes_fit(items)?;
+        let begun = Moment::now();
         let mut answers = Vec::with_capacity(items.len());
-        let mut rest = items.as_slice();
+        let mut rest = items;
         while !rest.is_empty() {
             let (step, behind) = rest.split_at(step_length(rest));
             rest = behind;
-            let arguments: Vec<&[u8]> = before.iter().chain(step).map(Vec::as_slice).collect();
-            let told = match self.run(script, &arguments).await {
-                Ok(reply) => {
-                    let epoch = reply.epoch;
-                    let values = array(reply.answer)?;
-                    values.iter().map(|value| answer(epoch, value)).collect::<Result<Vec<_>>>()?
-                }
+            let arguments: Vec<&[u8]> = self.before.iter().chain(step).map(Vec::as_slice).collect();
+            let left = limit.saturating_sub(begun.elapsed());
+            let reply = match self.core.run_within(left, self.script, &arguments).await {
+                Ok(reply) => reply,
                 // Steps before this one are done, and their answers count.
                 Err(error) if !answers.is_empty() => {
                     answers.extend(step.iter().map(|_| Err(error.clone())));
@@ -159,10 +196,11 @@ impl RedisStore {
                 }
                 Err(error) => return Err(error),
             };
-            if told.len() != step.len() {
+            let values = array(reply.answer)?;
+            if values.len() != step.len() {
                 return Err(corrupt("answers"));
             }
-            answers.extend(told);
+            answers.extend(values.into_iter().map(|value| Ok((reply.epoch, value))));
         }
         Ok(answers)
     }

@@ -1,7 +1,7 @@
 //! The queue half of the store.
 
 use super::config::{ANSWER_BYTES_MAX, SCRIPT_ITEMS_MAX};
-use super::{RedisStore, array, bytes, codec, combine, corrupt, count, integer, once_begun, scripts};
+use super::{RedisStore, array, bytes, codec, corrupt, count, integer, once_begun, scripts};
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use redis::Value;
@@ -108,9 +108,7 @@ impl QueueStore for RedisStore {
         }
         let items = batch.iter().map(codec::message_item).collect();
         drop(batch);
-        let answers = self
-            .run_together(&self.enqueues, scripts::ENQUEUE, &[], items, |_, value| enqueued(value))
-            .await?;
+        let answers = self.run_together(&self.enqueues, items, |_, value| enqueued(value)).await?;
         for answer in answers.iter().flatten() {
             if let Enqueued::New { id, .. } = answer {
                 self.core.pool.learn_numbers(id.seq(), 0);
@@ -122,12 +120,9 @@ impl QueueStore for RedisStore {
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
         check::claim(&claim)?;
         let (item, weight) = (codec::claim_item(&claim), claim.limit as usize);
-        let mut answers = if combine::is_light(weight) {
-            self.claims.run_weighing(vec![item], weight).await?.1
-        } else {
-            array(self.run(scripts::CLAIM, &[claim_bytes(), item]).await?.answer)?
-        };
-        let answer = answers.pop().ok_or_else(|| corrupt("answers"))?;
+        let bytes = item.len();
+        let mut answers = self.claims.call(vec![item], weight, bytes).await?;
+        let (_, answer) = answers.pop().ok_or_else(|| corrupt("answers"))??;
         // A lease that ends as it begins, on a clock that stands still, was handed out all the same.
         let claimed = kept(array(answer)?, Timestamp::MIN)?;
         let deliveries = claimed.into_iter().map(codec::Kept::delivery).collect::<Result<Vec<_>>>()?;
@@ -140,9 +135,9 @@ impl QueueStore for RedisStore {
     async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>> {
         check::batch(receipts.len())?;
         check::lease(lease)?;
-        let items = receipts.iter().map(codec::receipt_item).collect();
+        let items: Vec<_> = receipts.iter().map(codec::receipt_item).collect();
         let lease = codec::micros_text(lease).into_bytes();
-        self.run_batch(scripts::EXTEND, &[lease], items, |_, value| extended(value)).await
+        self.run_batch(scripts::EXTEND, lease, &items, |_, value| extended(value)).await
     }
 
     async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
@@ -150,7 +145,7 @@ impl QueueStore for RedisStore {
         batch.iter().try_for_each(check::settlement)?;
         let items = batch.iter().map(codec::settlement_item).collect();
         drop(batch);
-        self.run_together(&self.settlements, scripts::SETTLE, &[], items, |_, value| settled(value)).await
+        self.run_together(&self.settlements, items, |_, value| settled(value)).await
     }
 
     async fn remove(
@@ -160,10 +155,10 @@ impl QueueStore for RedisStore {
     ) -> Result<Vec<ItemResult<Removed>>> {
         check::batch(unleased.len())?;
         unleased.iter().try_for_each(|(_, effects)| check::effects(effects))?;
-        let items = unleased.iter().map(|(id, effects)| codec::removal_item(*id, effects)).collect();
+        let items: Vec<_> = unleased.iter().map(|(id, effects)| codec::removal_item(*id, effects)).collect();
         drop(unleased);
         let queue = codec::name_bytes(queue);
-        self.run_batch(scripts::REMOVE, &[queue], items, |_, value| removed(value)).await
+        self.run_batch(scripts::REMOVE, queue, &items, |_, value| removed(value)).await
     }
 
     async fn request_stop(&self, queue: &QueueName, id: MessageId) -> Result<StopRequested> {

@@ -56,8 +56,7 @@ impl TopicStore for RedisStore {
         check::events(&batch)?;
         let items = batch.iter().map(codec::event_item).collect();
         drop(batch);
-        let before = [holder_argument(None)];
-        self.run_together(&self.appends, scripts::APPEND, &before, items, position).await
+        self.run_together(&self.appends, items, position).await
     }
 
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {

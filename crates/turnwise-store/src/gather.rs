@@ -1,46 +1,61 @@
-//! Small calls that come at the same time go to the server as one step: a commit costs the same for one and for
-//! many. A batch is no transaction in the contract, so each caller gets the answers to its own items.
+//! Small calls that come at the same time go to a server as one step: a commit, or a script, costs about the same for
+//! one item and for many. A batch is no transaction in the contract, so each caller gets the answers to its own items.
 
+use crate::clock::Moment;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use turnwise_core::limits::BATCH_ITEMS_MAX;
-use turnwise_core::{ItemResult, Result, StoreError};
+use turnwise_core::{Result, StoreError};
 
-/// Steps on their way at once: while they are, further calls gather.
+/// Steps of one operation on their way at once: while they are, further calls gather.
 const STEPS_MAX: usize = 2;
 /// Calls that wait at once; further ones are refused.
 const WAITING_MAX: usize = 16_384;
 /// Bytes that wait at once.
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes that are gathered into one step, if not a single call is more.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
-/// A call with more items is a step of its own.
-const SMALL_ITEMS: usize = 64;
-/// So is one with more bytes.
-const SMALL_BYTES: usize = 256 * 1024;
+/// A call that is more than this part of a step, by weight or by bytes, is a step of its own.
+const SMALL_PART: usize = 8;
+/// What an answer may take beyond the time of a call, from the task that got it to who waits for it.
+const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
 /// Runs a step: one answer for each item.
 #[async_trait::async_trait]
-pub(super) trait Step: Send + Sync + 'static {
+pub(crate) trait Step: Send + Sync + 'static {
     /// What a call brings.
     type Item: Send + Sync + 'static;
     /// What it is answered for each.
     type Answer: Send + 'static;
-    /// Runs one. `Invalid` means that an item cannot be done, and that nothing was.
-    async fn run(&self, items: &[Self::Item]) -> Result<Vec<ItemResult<Self::Answer>>>;
+
+    /// Runs one. `Invalid` means that an item cannot be done, and that nothing was. After `limit` nobody waits for
+    /// the answer any more.
+    async fn run(&self, items: &[Self::Item], limit: Duration) -> Result<Vec<Self::Answer>>;
 }
 
-type Answers<S> = Result<Vec<ItemResult<<S as Step>::Answer>>>;
+/// How much goes into one step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measure {
+    /// What the server is called in errors.
+    pub(crate) server: &'static str,
+    /// The weight of the calls in one step; a call weighs as many as the things it does.
+    pub(crate) weight: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
+    /// Every call ends within this time.
+    pub(crate) patience: Duration,
+}
+
+type Answers<S> = Result<Vec<<S as Step>::Answer>>;
 
 struct Call<S: Step> {
     /// Rises from call to call.
     id: u64,
     items: Vec<S::Item>,
+    weight: usize,
     bytes: usize,
+    came: Moment,
     answer: oneshot::Sender<Answers<S>>,
 }
 
@@ -54,67 +69,87 @@ struct State<S: Step> {
 
 struct Shared<S: Step> {
     step: S,
-    /// Every call ends within this time.
-    patience: Duration,
+    measure: Measure,
     state: Mutex<State<S>>,
     steps: Mutex<JoinSet<()>>,
 }
 
 /// Gathers the calls of one operation.
-pub(super) struct Gather<S: Step>(Arc<Shared<S>>);
+pub(crate) struct Gather<S: Step>(Arc<Shared<S>>);
 
 impl<S: Step> Gather<S> {
-    pub(super) fn new(step: S, patience: Duration) -> Gather<S> {
+    pub(crate) fn new(step: S, measure: Measure) -> Gather<S> {
         let state = State { waiting: VecDeque::new(), bytes: 0, last_id: 0, running: 0, closed: false };
-        Gather(Arc::new(Shared { step, patience, state: Mutex::new(state), steps: Mutex::default() }))
+        Gather(Arc::new(Shared { step, measure, state: Mutex::new(state), steps: Mutex::default() }))
     }
 
-    /// Answers a call, alone or together with others.
-    pub(super) async fn call(&self, items: Vec<S::Item>, bytes: usize) -> Answers<S> {
-        if items.len() > SMALL_ITEMS || bytes > SMALL_BYTES {
-            return self.0.step.run(&items).await;
+    /// Answers a call, alone or together with others. What no step took within half of the patience is not sent any
+    /// more: a step has the other half at least, and its answer is waited for.
+    pub(crate) async fn call(&self, items: Vec<S::Item>, weight: usize, bytes: usize) -> Answers<S> {
+        let Measure { server, patience, .. } = self.0.measure;
+        let is_large =
+            weight > self.0.measure.weight / SMALL_PART || bytes > self.0.measure.bytes / SMALL_PART;
+        if items.is_empty() || is_large {
+            return self.0.step.run(&items, patience).await;
         }
         let (answer, mut answered) = oneshot::channel();
-        let id = self.put(items, bytes, answer)?;
-        match tokio::time::timeout(self.0.patience, &mut answered).await {
-            Ok(Ok(answers)) => answers,
-            // Nobody answers any more: its step ended before it was over.
-            Ok(Err(_)) => Err(StoreError::Unknown("the step ended before PostgreSQL answered".into())),
+        let id = self.put(items, weight, bytes, answer)?;
+        let half = patience / 2;
+        let told = match tokio::time::timeout(half, &mut answered).await {
+            Ok(told) => told,
             Err(_) if self.0.take_back(id) => {
-                Err(StoreError::Unavailable("PostgreSQL is too slow; nothing was asked of it".into()))
+                let late = format!("{server} is too slow; nothing was asked of it");
+                return Err(StoreError::Unavailable(late));
             }
-            Err(_) => answered
-                .try_recv()
-                .unwrap_or_else(|_| Err(StoreError::Unknown("PostgreSQL did not answer in time".into()))),
-        }
+            Err(_) => {
+                let late = |_| StoreError::Unknown(format!("no answer from {server} within {patience:?}"));
+                tokio::time::timeout(half.saturating_add(ANSWER_GRACE), answered).await.map_err(late)?
+            }
+        };
+        // Nobody answers any more: its step ended before it was over.
+        told.unwrap_or_else(|_| Err(StoreError::Unknown(format!("the step ended before {server} answered"))))
     }
 
     /// Puts a call where the next step finds it, and starts one if there is room.
-    fn put(&self, items: Vec<S::Item>, bytes: usize, answer: oneshot::Sender<Answers<S>>) -> Result<u64> {
+    fn put(
+        &self,
+        items: Vec<S::Item>,
+        weight: usize,
+        bytes: usize,
+        answer: oneshot::Sender<Answers<S>>,
+    ) -> Result<u64> {
         let mut state = self.0.state.lock();
-        let full = state.waiting.len() >= WAITING_MAX || state.bytes + bytes > WAITING_BYTES_MAX;
-        if state.closed || full {
-            return Err(StoreError::Unavailable("too much waits for PostgreSQL".into()));
+        if state.closed {
+            return Err(closed());
+        }
+        if state.waiting.len() >= WAITING_MAX || state.bytes + bytes > WAITING_BYTES_MAX {
+            let server = self.0.measure.server;
+            return Err(StoreError::Unavailable(format!("too much waits for {server}")));
         }
         state.last_id += 1;
         let id = state.last_id;
         state.bytes += bytes;
-        state.waiting.push_back(Call { id, items, bytes, answer });
+        state.waiting.push_back(Call { id, items, weight, bytes, came: Moment::now(), answer });
         if state.running < STEPS_MAX {
             start(&self.0, &mut state);
         }
         Ok(id)
     }
 
-    /// Ends all steps; whoever waits is told that nobody knows.
-    pub(super) fn close(&self) {
+    /// Ends all steps: nobody knows what they did. Of what still waited nothing was done.
+    pub(crate) fn close(&self) {
         let mut state = self.0.state.lock();
         state.closed = true;
-        state.waiting.clear();
+        let waiting = std::mem::take(&mut state.waiting);
         state.bytes = 0;
         drop(state);
+        waiting.into_iter().for_each(|call| drop(call.answer.send(Err(closed()))));
         self.0.steps.lock().abort_all();
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the store is closed".into())
 }
 
 fn start<S: Step>(shared: &Arc<Shared<S>>, state: &mut State<S>) {
@@ -135,21 +170,53 @@ impl<S: Step> Shared<S> {
         true
     }
 
-    /// What goes together, the oldest first.
+    /// What goes together, the oldest first. Whom nobody waits for any more is left out.
     fn next(&self) -> Vec<Call<S>> {
         let mut state = self.state.lock();
-        let (mut calls, mut items, mut bytes) = (Vec::new(), 0, 0);
+        let (mut calls, mut weight, mut bytes) = (Vec::new(), 0, 0);
         while let Some(call) = state.waiting.front() {
-            items += call.items.len();
+            weight += call.weight;
             bytes += call.bytes;
-            if !calls.is_empty() && (items > BATCH_ITEMS_MAX || bytes > STEP_BYTES) {
+            if !calls.is_empty() && (weight > self.measure.weight || bytes > self.measure.bytes) {
                 break;
             }
             let call = state.waiting.pop_front();
             state.bytes -= call.as_ref().map_or(0, |call| call.bytes);
-            calls.extend(call);
+            calls.extend(call.filter(|call| !call.answer.is_closed()));
         }
         calls
+    }
+
+    /// Runs what was gathered.
+    async fn run(&self, calls: Vec<Call<S>>) {
+        // Whoever came first waits the longest already.
+        let came = calls.first().map_or_else(Moment::now, |call| call.came);
+        let rest = || self.measure.patience.saturating_sub(came.elapsed());
+        let (mut items, mut askers) = (Vec::new(), Vec::with_capacity(calls.len()));
+        for call in calls {
+            askers.push((call.items.len(), call.answer));
+            items.extend(call.items);
+        }
+        match self.step.run(&items, rest()).await {
+            Ok(answers) => {
+                let mut answers = answers.into_iter();
+                for (many, asker) in askers {
+                    let _ = asker.send(Ok(answers.by_ref().take(many).collect()));
+                }
+            }
+            // One of them cannot be done: that is not the others' fault.
+            Err(StoreError::Invalid(_)) if askers.len() > 1 => {
+                let mut left = &items[..];
+                for (many, asker) in askers {
+                    let (own, others) = left.split_at(many.min(left.len()));
+                    left = others;
+                    if !asker.is_closed() {
+                        let _ = asker.send(self.step.run(own, rest()).await);
+                    }
+                }
+            }
+            Err(error) => askers.into_iter().for_each(|(_, asker)| drop(asker.send(Err(error.clone())))),
+        }
     }
 }
 
@@ -168,38 +235,12 @@ impl<S: Step> Drop for Running<S> {
 }
 
 async fn run<S: Step>(running: Running<S>) {
-    let step = &running.0.step;
     loop {
         let calls = running.0.next();
         if calls.is_empty() {
             return;
         }
-        let mut items = Vec::new();
-        let mut askers = Vec::with_capacity(calls.len());
-        for call in calls {
-            askers.push((call.items.len(), call.answer));
-            items.extend(call.items);
-        }
-        match step.run(&items).await {
-            Ok(answers) => {
-                let mut answers = answers.into_iter();
-                for (many, asker) in askers {
-                    let _ = asker.send(Ok(answers.by_ref().take(many).collect()));
-                }
-            }
-            // One of them cannot be done: that is not the others' fault.
-            Err(StoreError::Invalid(_)) if askers.len() > 1 => {
-                let mut rest = &items[..];
-                for (many, asker) in askers {
-                    let (own, others) = rest.split_at(many.min(rest.len()));
-                    rest = others;
-                    if !asker.is_closed() {
-                        let _ = asker.send(step.run(own).await);
-                    }
-                }
-            }
-            Err(error) => askers.into_iter().for_each(|(_, asker)| drop(asker.send(Err(error.clone())))),
-        }
+        running.0.run(calls).await;
     }
 }
 
@@ -218,20 +259,28 @@ mod tests {
         type Item = u64;
         type Answer = (u64, usize);
 
-        async fn run(&self, items: &[u64]) -> Result<Vec<ItemResult<(u64, usize)>>> {
+        async fn run(&self, items: &[u64], _limit: Duration) -> Result<Vec<(u64, usize)>> {
             self.0.acquire().await.unwrap().forget();
             if items.contains(&13) {
                 return Err(StoreError::Invalid("13".into()));
             }
             assert!(!items.contains(&14), "14");
-            Ok(items.iter().map(|item| Ok((*item, items.len()))).collect())
+            Ok(items.iter().map(|item| (*item, items.len())).collect())
         }
     }
 
     type Call = tokio::task::JoinHandle<Answers<Echo>>;
 
+    impl Gather<Echo> {
+        async fn call_all(&self, items: Vec<u64>) -> Answers<Echo> {
+            let weight = items.len();
+            self.call(items, weight, 1).await
+        }
+    }
+
     fn gather(patience: Duration) -> Arc<Gather<Echo>> {
-        Arc::new(Gather::new(Echo(Semaphore::new(0)), patience))
+        let measure = Measure { server: "the server", weight: 1_000, bytes: 1_000_000, patience };
+        Arc::new(Gather::new(Echo(Semaphore::new(0)), measure))
     }
 
     /// Calls of which all but the first wait for a step.
@@ -239,7 +288,7 @@ mod tests {
         let mut all = Vec::new();
         for items in calls {
             let one = Arc::clone(gather);
-            all.push(tokio::spawn(async move { one.call(items, 1).await }));
+            all.push(tokio::spawn(async move { one.call_all(items).await }));
             while gather.0.state.lock().last_id < all.len() as u64 {
                 tokio::task::yield_now().await;
             }
@@ -259,8 +308,7 @@ mod tests {
         for (n, call) in (100_u64..).zip(calls) {
             let answers = call.await.unwrap().unwrap();
             assert_eq!(answers.len(), 1 + n as usize % 3);
-            for answer in answers {
-                let (item, many) = answer.unwrap();
+            for (item, many) in answers {
                 assert_eq!(item, n);
                 largest = largest.max(many);
             }
@@ -269,9 +317,9 @@ mod tests {
         while gather.0.state.lock().running > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(gather.call(vec![1; 1_000], 1).await.unwrap().len(), 1_000, "alone");
+        assert_eq!(gather.call_all(vec![1; 1_000]).await.unwrap().len(), 1_000, "alone");
         gather.close();
-        assert!(gather.call(vec![1], 1).await.is_err());
+        assert!(gather.call_all(vec![1]).await.is_err());
     }
 
     #[tokio::test]
@@ -296,7 +344,7 @@ mod tests {
         for call in calls {
             assert!(matches!(call.await.unwrap(), Err(StoreError::Unknown(_))));
         }
-        assert_eq!(gather.call(vec![1], 1).await.unwrap(), [Ok((1, 1))]);
+        assert_eq!(gather.call_all(vec![1]).await.unwrap(), [(1, 1)]);
     }
 
     #[tokio::test]
