@@ -21,6 +21,10 @@ pub trait Harness: Send + Sync {
     /// Ends `store` without warning and opens what it left behind. Only called
     /// when [`Harness::durable`].
     async fn crash_and_reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
+    /// Another node on the data of the store opened last; none where one process has it for itself.
+    async fn open_another(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
     /// A fresh store that gives up on an operation within a second, and the
     /// switch that makes what is below it hang; or why there is no such switch,
     /// which the table of clauses then shows as not run.

@@ -100,6 +100,20 @@ mod redis_clauses {
             histories(&Redis::default(), 12, 80);
         }
     }
+
+    #[test]
+    fn redis_keeps_its_rules_with_many_clients_on_two_nodes() {
+        if is_there() {
+            crowds(&Redis::default(), 6);
+        }
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_rules_with_many_clients_on_two_nodes() {
+        if is_there() {
+            crowds(&Redis::cluster(), 2);
+        }
+    }
 }
 
 #[cfg(feature = "postgres")]
@@ -125,6 +139,13 @@ mod postgres_clauses {
             histories(&server, 16, 80);
         }
     }
+
+    #[test]
+    fn postgres_keeps_its_rules_with_many_clients_on_two_nodes() {
+        if let Some(server) = PrivatePostgres::start() {
+            crowds(&server, 6);
+        }
+    }
 }
 
 fn histories(harness: &dyn Harness, count: u64, steps: u32) {
@@ -133,6 +154,29 @@ fn histories(harness: &dyn Harness, count: u64, steps: u32) {
         Ok(reached) => println!("{}: {reached:?}", harness.name()),
         Err(broken) => panic!("{broken}"),
     }
+}
+
+/// `TURNWISE_CROWDS` times as many histories as here.
+fn crowds(harness: &dyn Harness, count: u64) {
+    let times = std::env::var("TURNWISE_CROWDS").map_or(1, |times| times.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    match runtime.block_on(model::concurrent::run(harness, count * times, 10)) {
+        Ok((reached, overlaps)) => {
+            println!("{}: {overlaps} pairs at the same time, {reached:?}", harness.name());
+            assert!(overlaps > 0 && reached.claimed > 0 && reached.stale > 0, "{overlaps}, {reached:?}");
+        }
+        Err(broken) => panic!("{broken}"),
+    }
+}
+
+#[test]
+fn memory_keeps_its_rules_with_many_clients() {
+    crowds(&Memory::default(), 30);
+}
+
+#[test]
+fn embedded_keeps_its_rules_with_many_clients() {
+    crowds(&Folder::default(), 6);
 }
 
 #[test]

@@ -33,14 +33,17 @@ impl PrivatePostgres {
         })
     }
 
-    async fn connect(&self, config: PostgresConfig) -> Arc<dyn Store> {
+    async fn join(&self, config: PostgresConfig) -> Arc<dyn Store> {
         let url = self.server.url(&format!("store_{}", self.stores.load(Ordering::SeqCst)));
         let clock = Some(self.clock.reader());
         let store = PostgresStore::open(&url, config, clock).await.expect("the server takes a store");
-        let mut opened = self.opened.lock().unwrap();
-        opened.drain(..).for_each(|old| old.close());
-        opened.push(Arc::clone(&store));
+        self.opened.lock().unwrap().push(Arc::clone(&store));
         store
+    }
+
+    async fn connect(&self, config: PostgresConfig) -> Arc<dyn Store> {
+        self.opened.lock().unwrap().drain(..).for_each(|old| old.close());
+        self.join(config).await
     }
 
     async fn fresh(&self, config: PostgresConfig) -> Arc<dyn Store> {
@@ -63,6 +66,10 @@ impl Harness for PrivatePostgres {
         self.server.server().restart();
         drop(store);
         self.connect(PostgresConfig::default()).await
+    }
+
+    async fn open_another(&self) -> Option<Arc<dyn Store>> {
+        Some(self.join(PostgresConfig::default()).await)
     }
 
     async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str> {

@@ -111,6 +111,11 @@ impl Harness for Redis {
         self.start(config).await
     }
 
+    async fn open_another(&self) -> Option<Arc<dyn Store>> {
+        let config = self.opened.lock().unwrap().clone()?;
+        Some(self.start(config).await)
+    }
+
     async fn open_hanging(&self) -> Result<(Arc<dyn Store>, HangSwitch), &'static str> {
         let config = RedisConfig { call_timeout: IMPATIENCE, ..RedisConfig::default() };
         let store = self.fresh(config).await;

@@ -41,7 +41,7 @@ impl Oracle {
             self.ranked(&claim.queue, at)?;
             self.delivered(now, claim, at, delivery)?;
         }
-        if deliveries.len() < claim.limit as usize {
+        if deliveries.len() < claim.limit as usize && !self.meets_others {
             self.doom(now, &claim.queue, None);
             let left = self.eligible(&claim.queue);
             let left: Vec<_> = left.iter().filter_map(|at| self.messages.get(*at)).collect();
@@ -102,6 +102,9 @@ impl Oracle {
         let Some(known) = self.messages.get(at) else { return Ok(()) };
         let eligible = self.eligible(queue);
         hold!(eligible.contains(&at), "handed out though not an eligible head: {known:?}");
+        if self.meets_others {
+            return Ok(());
+        }
         for other in eligible.iter().filter_map(|at| self.messages.get(*at)) {
             hold!(
                 other.sent.priority <= known.sent.priority,

@@ -1,6 +1,6 @@
 //! The topic rules once more, as naively as can be.
 
-use super::oracle::Reached;
+use super::oracle::{Reached, hash};
 use crate::trial::Verdict;
 use crate::{hold, same};
 use turnwise_core::limits::READ_BYTES_MAX;
@@ -199,6 +199,21 @@ impl Events {
             same!(event.offset.0, offset, "offsets without holes");
         }
         Ok(())
+    }
+
+    /// See [`super::oracle::Oracle::fingerprint`].
+    pub(super) fn fingerprint(&self) -> u64 {
+        let event = |event: &Event| hash(&(&event.data, event.appended_at));
+        let log = |log: &Log| {
+            let events = log.events.iter().map(event);
+            let events = match log.topic.name().starts_with(UNORDERED) {
+                true => events.fold(0, u64::wrapping_add),
+                false => hash(&events.collect::<Vec<_>>()),
+            };
+            hash(&(&log.topic, log.first, log.cursor, events))
+        };
+        let logs = self.logs.iter().map(log).fold(0, u64::wrapping_add);
+        logs.wrapping_add(self.dedups.iter().map(hash).fold(0, u64::wrapping_add))
     }
 
     /// Where the cursor of a topic is.

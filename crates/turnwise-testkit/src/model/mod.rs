@@ -3,6 +3,7 @@
 //! A failing seed is told and can be run again with `TURNWISE_SEED`.
 
 mod claims;
+pub mod concurrent;
 pub mod events;
 pub mod generate;
 pub mod ops;

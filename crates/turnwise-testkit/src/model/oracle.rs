@@ -5,6 +5,8 @@ use super::events::Events;
 use super::ops::{Answer, Op};
 use crate::trial::Verdict;
 use crate::{Broken, hold, same};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 use turnwise_core::{
@@ -86,6 +88,11 @@ pub struct Oracle {
     pub totals: Vec<(QueueName, Totals)>,
     /// What was reached.
     pub reached: Reached,
+    /// Steps may have met others at the same time: then a claim may hand out less than there is, and need not begin
+    /// with what ranks first among different keys (Q9); it hands out heads of lanes only all the same. And of two
+    /// enqueues that overlap the later one may have the lower number; nothing is said of their messages' places
+    /// against one another, unless they have one key.
+    pub meets_others: bool,
     dedups: Vec<Repeat>,
     last_place: u64,
     pub(super) last_token: LeaseToken,
@@ -103,6 +110,7 @@ impl Oracle {
             events: Events::new(epoch),
             totals: Vec::new(),
             reached: Reached::default(),
+            meets_others: false,
             dedups: Vec::new(),
             last_place: 0,
             last_token: LeaseToken(0),
@@ -279,7 +287,7 @@ impl Oracle {
             enqueued_at: now,
             stage: Some(if later { Stage::Scheduled } else { Stage::Ready }),
             place,
-            sure,
+            sure: sure && !self.meets_others,
             attempt: 0,
             attempts_after_crash: (0, 0),
             delay: None,
@@ -327,8 +335,8 @@ impl Oracle {
         let Enqueued::New { id, position, in_flight } = answer else {
             return Err(Broken(format!("a new message was answered {answer:?}")));
         };
-        hold!(id.seq() > self.last_seq, "the sequence of {id} did not rise");
-        self.last_seq = id.seq();
+        hold!(self.meets_others || id.seq() > self.last_seq, "the sequence of {id} did not rise");
+        self.last_seq = self.last_seq.max(id.seq());
         same!(id.nonce(), sent.nonce, "the nonce");
         if sent.deliver_at.is_none_or(|at| at <= now) {
             let expected = if sent.key.is_some() { (ahead + 1, busy) } else { (1, false) };
@@ -465,6 +473,7 @@ impl Oracle {
             return false;
         }
         (known.stage, known.attempt, known.place) = (Some(Stage::Ready), 0, place);
+        known.sure &= !self.meets_others;
         known.attempts_after_crash = (0, 0);
         true
     }
@@ -515,6 +524,39 @@ impl Oracle {
         Ok(())
     }
 
+    /// Tells states apart that differ in what any operation may answer from now on. What has no order among itself
+    /// counts the same in any.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let message = |known: &Known| {
+            let place = if known.sure { known.place } else { self.ahead(known) };
+            let content = (&known.sent.queue, &known.sent.key, &known.sent.payload);
+            let lease = (known.attempt, known.delay, known.lease, known.stop);
+            hash(&(content, known.id, known.stage, known.sure, place, lease))
+        };
+        let total =
+            |(queue, total): &(QueueName, Totals)| hash(&(queue, total.acked, total.removed, total.expired));
+        let parts = [
+            self.messages.iter().map(message).fold(0, u64::wrapping_add),
+            self.totals.iter().map(total).fold(0, u64::wrapping_add),
+            self.dedups.iter().map(hash).fold(0, u64::wrapping_add),
+            self.events.fingerprint(),
+        ];
+        hash(&(parts, self.last_token, self.last_seq))
+    }
+
+    /// How many messages of its key are before one that waits for its turn.
+    fn ahead(&self, known: &Known) -> u64 {
+        let waits = |known: &&Known| matches!(known.stage, Some(Stage::Ready | Stage::Leased));
+        let Some(key) = known.sent.key.as_ref().filter(|_| waits(&known)) else { return 0 };
+        let before = |other: &&Known| {
+            other.place < known.place
+                && other.sent.queue == known.sent.queue
+                && other.sent.key.as_ref() == Some(key)
+        };
+        self.messages.iter().filter(waits).filter(before).count() as u64
+    }
+
     /// The highest token and sequence any client has seen, which no crash takes back.
     #[must_use]
     pub fn seen(&self) -> (LeaseToken, u64) {
@@ -526,6 +568,12 @@ impl Oracle {
         self.last_token = self.last_token.max(seen.0);
         self.last_seq = self.last_seq.max(seen.1);
     }
+}
+
+pub(super) fn hash(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Q12: the messages that the store puts name the one it ended.
