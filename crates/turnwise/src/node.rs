@@ -258,6 +258,11 @@ async fn ended_by(limit: Instant, parts: &mut JoinSet<()>) {
     }
 }
 
+/// How the embedded store runs by these settings.
+pub(crate) fn embedded(config: &Config) -> EmbeddedConfig {
+    EmbeddedConfig { quick_repair: config.quick_repair, ..EmbeddedConfig::default() }
+}
+
 /// The store that the settings name.
 pub(crate) async fn open_store(config: &Config) -> Result<Opened, Failure> {
     let not_open =
@@ -287,7 +292,7 @@ pub(crate) async fn open_store(config: &Config) -> Result<Opened, Failure> {
             return open::connect_postgres(url.text(), postgres).await.map_err(not_open);
         }
     };
-    let embedded = EmbeddedConfig { quick_repair: config.quick_repair, ..EmbeddedConfig::default() };
+    let embedded = embedded(config);
     open::open(&url, embedded, system_clock()).map_err(|error| {
         not_open(error).hint("one process at a time uses a folder; choose another with --data-dir")
     })

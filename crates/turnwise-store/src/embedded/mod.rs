@@ -11,6 +11,7 @@ mod load;
 mod log;
 mod owner;
 mod pages;
+pub mod raw;
 mod record;
 mod rows;
 mod scan;

@@ -66,3 +66,17 @@ async fn a_server_that_does_not_write_before_it_answers_is_refused_until_that_is
     assert!(shown.contains("a crash of Redis loses messages"), "{shown}");
     assert_eq!(node.terminate().await, Some(0));
 }
+
+#[tokio::test]
+async fn two_nodes_are_measured_beside_one() {
+    let Some(server) = redis::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = turnwise(folder.path());
+    command.args(["bench", "nodes", "--json", "--seconds", "1", "--store", &redis::url(&server)]);
+    let output = run(&mut command).await;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = told["rows"].as_array().unwrap();
+    let rate = |id| rows.iter().find(|row| row["id"] == id).unwrap()["value"].as_f64().unwrap();
+    assert!(rate("one_per_s") > 0.0 && rate("two_per_s") > 0.0, "{told}");
+}

@@ -10,6 +10,7 @@ mod cycle;
 mod fairness;
 mod fill;
 mod load;
+mod nodes;
 mod noting;
 mod outage;
 mod queue;
@@ -62,6 +63,8 @@ pub(crate) enum BenchCommand {
     Backlog(backlog::BacklogArgs),
     /// Messages through the queue of a store alone: stored, handed out in order, acknowledged
     Queue(queue::QueueArgs),
+    /// Turns answered by one node, and by two that share a store
+    Nodes(nodes::NodesArgs),
     /// Idle event streams: the memory each takes in the server
     Streams(streams::StreamsArgs),
     /// One organisation's answers beside a flood of another, and beside readers that stop reading
@@ -92,6 +95,9 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
         }
         BenchCommand::Queue(arguments) => {
             runtime.block_on(super::until_stopped(queue::queue(context, arguments)))
+        }
+        BenchCommand::Nodes(arguments) => {
+            runtime.block_on(super::until_stopped(nodes::nodes(context, arguments)))
         }
         BenchCommand::Streams(arguments) => {
             runtime.block_on(super::until_stopped(streams::streams(context, arguments)))

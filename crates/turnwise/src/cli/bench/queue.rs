@@ -3,20 +3,24 @@
 
 use super::cycle::{self, Cycled, KEYS_EACH, PAYLOAD_BYTES, Plan};
 use super::load::millis;
-use super::table::{self, Row};
+use super::table::{self, Goal, Row};
 use super::{Context, Outcome, print, step};
 use crate::config::{self, Config, StoreKind};
 use crate::failure::{Exit, Failure};
-use crate::node::{nonce, open_store};
+use crate::node::{embedded, nonce, open_store};
 use clap::Args;
 use serde_json::json;
 use std::time::Duration;
 use turnwise_core::{Kind, Name, QueueName};
+use turnwise_store::embedded::raw;
 
 /// Keeps a measurement apart from the messages that a server holds.
 const NAMESPACE: &str = "turnwise_bench";
 /// Run and thrown away before the measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// The embedded store does at least this part of what the database below it does with one record a message, as many
+/// in each commit as there are producers.
+const BESIDE_REDB: Goal = Goal::Least(0.5);
 
 #[derive(Debug, Args)]
 pub(crate) struct QueueArgs {
@@ -49,10 +53,27 @@ pub(super) async fn queue(context: &Context, arguments: &QueueArgs) -> Outcome {
     step("warming up");
     run(&store, arguments, WARM_UP).await?;
     step("enqueue, claim, acknowledge");
-    let cycled = run(&store, arguments, Duration::from_secs(arguments.seconds)).await;
+    let length = Duration::from_secs(arguments.seconds);
+    let cycled = run(&store, arguments, length).await;
     store.close();
-    show(context, arguments, &config, &cycled?);
+    let cycled = cycled?;
+    let alone = match config.store {
+        StoreKind::Embedded => {
+            step("the same records through redb alone");
+            let together = usize::from(arguments.producers);
+            Some(
+                raw::cycle(folder.path(), &embedded(&config), together, PAYLOAD_BYTES, length)
+                    .map_err(failed)?,
+            )
+        }
+        StoreKind::Memory | StoreKind::Redis(_) | StoreKind::Postgres(_) => None,
+    };
+    show(context, arguments, &config, &cycled, alone);
     Ok(())
+}
+
+fn failed(what: impl ToString) -> Failure {
+    Failure::new(Exit::Failure, "the queue could not be measured", what.to_string())
 }
 
 async fn run(
@@ -67,7 +88,6 @@ async fn run(
         batch: arguments.batch,
         length,
     };
-    let failed = |what| Failure::new(Exit::Failure, "the queue could not be measured", what);
     cycle::run(store.store(), plan).await.map_err(failed)
 }
 
@@ -77,20 +97,26 @@ fn fresh_queue() -> Result<QueueName, Failure> {
     name.map_err(|error| Failure::new(Exit::Failure, "the queue has no name", error.to_string()))
 }
 
-fn show(context: &Context, arguments: &QueueArgs, config: &Config, cycled: &Cycled) {
+fn show(context: &Context, arguments: &QueueArgs, config: &Config, cycled: &Cycled, alone: Option<f64>) {
     let engine = match config.store {
         StoreKind::Memory => "memory",
         StoreKind::Embedded => "embedded",
         StoreKind::Redis(_) => "redis",
         StoreKind::Postgres(_) => "postgres",
     };
-    let rows = [
-        Row::new("cycle_per_s", "messages stored, handed out, acknowledged", cycled.rate(), "/s"),
+    let cycle = Row::new("cycle_per_s", "messages stored, handed out, acknowledged", cycled.rate(), "/s");
+    let redb = alone.map(|rate| Row::new("redb_per_s", "redb alone: put and taken out (redb)", rate, "/s"));
+    let mut rows = vec![
+        match alone {
+            Some(rate) => cycle.over("redb", rate).goal(BESIDE_REDB),
+            None => cycle,
+        },
         Row::new("enqueue_p50_ms", "  one is stored, p50", millis(&cycled.enqueues, 0.5), "ms"),
         Row::new("enqueue_p99_ms", "  one is stored, p99", millis(&cycled.enqueues, 0.99), "ms"),
         Row::new("handed_out_p50_ms", "  stored and handed out, p50", millis(&cycled.handed_out, 0.5), "ms"),
         Row::new("handed_out_p99_ms", "  stored and handed out, p99", millis(&cycled.handed_out, 0.99), "ms"),
     ];
+    rows.extend(redb);
     let keys = usize::from(arguments.producers) * KEYS_EACH;
     if context.json {
         print::json(&json!({
