@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use turnwise_mock::{AgentConfig, Conn, FakeAgent, HistoryChecker, SseEvent, Terminal, TurnReceipt};
+use turnwise_mock::{AgentConfig, Conn, FakeAgent, HistoryChecker, Journal, SseEvent, Terminal, TurnReceipt};
 use turnwise_testkit::servers::postgres::Postgres;
 use turnwise_testkit::servers::redis;
 
@@ -28,7 +28,7 @@ const READ_EVERY: u64 = 4;
 const LEASE_SECONDS: &str = "4";
 /// Between two kills: longer than a lease, so that both nodes have worked again.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Between two messages of one client: the agent is to keep up.
+/// Between two messages of one client.
 const BREATH: Duration = Duration::from_millis(10);
 /// Everything is over this long after the load.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
@@ -48,6 +48,8 @@ const ROLLING_CALLS: &str = "128";
 
 /// What the clients know.
 struct History {
+    /// What the agent was asked: clients wait when it falls behind by as many turns as there are conversations.
+    journal: Arc<Journal>,
     /// Of the two nodes; they keep their ports.
     urls: Mutex<[String; 2]>,
     counter: AtomicU64,
@@ -62,6 +64,7 @@ struct History {
 impl History {
     fn of(nodes: &Nodes) -> Arc<History> {
         Arc::new(History {
+            journal: Arc::clone(nodes.agent.journal()),
             urls: Mutex::new([nodes.url(0), nodes.url(1)]),
             counter: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -134,6 +137,11 @@ impl History {
         let mut reading = JoinSet::new();
         let mut round = 0;
         while !self.stop.load(Ordering::SeqCst) {
+            let called = self.journal.stats().calls;
+            if self.accepted.lock().await.len() as u64 > called + u64::from(conversations) {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
             let number = self.tick();
             let user = format!("user-{}", (client + CLIENTS * round) % conversations as usize);
             round += 1;
