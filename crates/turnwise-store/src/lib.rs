@@ -16,6 +16,8 @@ mod own;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tls;
 
 pub use clock::{Clock, system_clock};
 pub use front::Front;

@@ -1,16 +1,15 @@
-//! Encrypted connections: rustls with ring, and always a check of who answers.
+//! Encrypted connections, as the driver takes them.
 
 use super::config::Target;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
-use turnwise_core::{Result, StoreError};
+use turnwise_core::Result;
 
 /// Makes connections of a target encrypted.
 #[derive(Clone)]
@@ -19,26 +18,7 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// With the certificates that the target trusts.
     pub(super) fn new(target: &Target) -> Result<Tls> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = &target.roots {
-            let unreadable = |error: &dyn std::fmt::Display| {
-                StoreError::Invalid(format!("the certificates of sslrootcert cannot be read: {error}"))
-            };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| unreadable(&error))?;
-                roots.add(certificate).map_err(|error| unreadable(&error))?;
-            }
-        } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| StoreError::Invalid(format!("TLS cannot be set up: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Tls(Arc::new(config)))
+        crate::tls::trusting(target.roots.as_deref()).map(Tls)
     }
 }
 

@@ -1,12 +1,17 @@
 //! Settings of the Redis store, and its limits by name.
 
 use crate::embedded::Durability;
+use crate::tls;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
+use tokio_rustls::TlsConnector;
 use turnwise_core::{Result, StoreError};
 
 /// Port of a URL that names none.
 const PORT: u16 = 6_379;
+/// What a URL names a file of trusted certificates with.
+const ROOTS: &str = "?sslrootcert=";
 /// Items of one batch that one script takes: a script holds up everybody else.
 pub(super) const SCRIPT_ITEMS_MAX: usize = 250;
 /// Bytes of a batch after which the rest goes into another script.
@@ -76,6 +81,8 @@ pub(super) struct Address {
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
     pub(super) database: i64,
+    /// Encrypts, and checks who answers.
+    pub(super) tls: Option<TlsConnector>,
 }
 
 impl fmt::Debug for Address {
@@ -87,19 +94,25 @@ impl fmt::Debug for Address {
 fn invalid(what: &str) -> StoreError {
     // The URL itself may hold a password.
     StoreError::Invalid(format!(
-        "the URL of Redis is redis://[user:password@]host[:port][,host…][/database]: {what}"
+        "the URL of Redis is redis[s]://[user:password@]host[:port][,host…][/database][?sslrootcert=file]: {what}"
     ))
 }
 
 impl Address {
-    /// From `redis://[user:password@]host[:port][,host[:port]…][/database]`.
+    /// From `redis[s]://[user:password@]host[:port][,host[:port]…][/database][?sslrootcert=file]`.
     pub(super) fn parse(url: &str) -> Result<Address> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Err(invalid("it has no scheme"));
         };
-        if !scheme.eq_ignore_ascii_case("redis") {
-            return Err(invalid("this version speaks to Redis without TLS only"));
+        let is_encrypted = scheme.eq_ignore_ascii_case("rediss");
+        if !is_encrypted && !scheme.eq_ignore_ascii_case("redis") {
+            return Err(invalid("it begins with another word"));
         }
+        let (rest, roots) = match rest.rsplit_once(ROOTS) {
+            Some(_) if !is_encrypted => return Err(invalid("sslrootcert is for rediss://")),
+            Some((rest, file)) => (rest, decode(file)?),
+            None => (rest, None),
+        };
         let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
         let database = match database {
             "" => 0,
@@ -114,7 +127,9 @@ impl Address {
             None => (None, None),
         };
         let hosts = hosts.split(',').map(host).collect::<Result<Vec<_>>>()?;
-        Ok(Address { hosts, user, password, database })
+        let roots = roots.as_deref().map(Path::new);
+        let tls = is_encrypted.then(|| tls::trusting(roots).map(TlsConnector::from)).transpose()?;
+        Ok(Address { hosts, user, password, database, tls })
     }
 }
 
@@ -131,6 +146,9 @@ fn host(text: &str) -> Result<(String, u16)> {
     if name.is_empty() {
         return Err(invalid("a host has no name"));
     }
+    if name.contains('?') {
+        return Err(invalid("behind the ? it may say sslrootcert=, and nothing else"));
+    }
     Ok((name.to_owned(), port))
 }
 
@@ -146,10 +164,10 @@ fn decode(text: &str) -> Result<Option<String>> {
         }
         let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.ok_or_else(|| invalid("a % in user or password is written %25"))?);
+        bytes.push(byte.ok_or_else(|| invalid("a % is written %25"))?);
         rest = rest.get(2..).unwrap_or_default();
     }
-    let text = String::from_utf8(bytes).map_err(|_| invalid("user and password are UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid("it is UTF-8"))?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
@@ -173,7 +191,17 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_refused_without_being_shown() {
-        for url in ["redis:", "http://x", "redis://", "redis://u:secret@h:port", "redis://u:secret@h/x"] {
+        for url in [
+            "redis:",
+            "http://x",
+            "redis://",
+            "redis://u:secret@h:port",
+            "redis://u:secret@h/x",
+            "redis://u:secret@h?sslrootcert=x",
+            "rediss://u:secret@h?sslmode=disable",
+            "rediss://u:secret@h/0?sslmode=disable",
+            "rediss://u:secret@h/0?sslrootcert=/nowhere/at-all.pem",
+        ] {
             let error = Address::parse(url).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

@@ -1,12 +1,15 @@
 //! One connection to one server, and what its errors mean.
 
 use super::config::{Address, COMMANDS_WAITING_MAX};
+use crate::tls;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value};
+use rustls::pki_types::ServerName;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use turnwise_core::StoreError;
@@ -123,12 +126,21 @@ fn info(address: &Address) -> RedisConnectionInfo {
     info
 }
 
-async fn dial(host: &(String, u16)) -> Result<TcpStream, Failure> {
+/// What commands go over: TCP, encrypted or not.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+async fn dial(address: &Address, host: &(String, u16)) -> Result<Box<dyn Wire>, Failure> {
     let (name, port) = host;
+    let failed = |why: String| Failure::NotDone(format!("Redis at {name}:{port}: {why}"));
     let stream = TcpStream::connect((name.as_str(), *port)).await;
-    let stream = stream.map_err(|error| Failure::NotDone(format!("Redis at {name}:{port}: {error}")))?;
+    let stream = stream.map_err(|error| failed(error.to_string()))?;
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    let Some(tls) = &address.tls else { return Ok(Box::new(stream)) };
+    let server = ServerName::try_from(name.clone()).map_err(|error| failed(error.to_string()))?;
+    let encrypted = tls.connect(server, stream).await.map_err(|error| failed(tls::refusal(&error)))?;
+    Ok(Box::new(encrypted))
 }
 
 fn not_done(error: &RedisError) -> Failure {
@@ -148,8 +160,9 @@ pub(super) async fn subscribe(
     channel: &str,
 ) -> Result<PubSub, Failure> {
     let subscribed = async {
-        let mut hints =
-            PubSub::new(&info(address), dial(host).await?).await.map_err(|error| not_done(&error))?;
+        let mut hints = PubSub::new(&info(address), dial(address, host).await?)
+            .await
+            .map_err(|error| not_done(&error))?;
         hints.subscribe(channel).await.map_err(|error| not_done(&error))?;
         Ok(hints)
     };
@@ -169,7 +182,7 @@ impl Link {
             .set_connection_timeout(None)
             .set_pipeline_buffer_size(COMMANDS_WAITING_MAX)
             .set_concurrency_limit(COMMANDS_WAITING_MAX);
-        let stream = dial(host).await?;
+        let stream = dial(address, host).await?;
         let info = info(address);
         let opened = MultiplexedConnection::new_with_config(&info, stream, config);
         let (connection, driver) = opened.await.map_err(|error| not_done(&error))?;

@@ -56,8 +56,9 @@ struct Core {
 }
 
 impl RedisStore {
-    /// Opens `redis://[user:password@]host[:port][,host…][/database]`. With a clock that clock is the time, else
-    /// the server's own is: only tests bring one.
+    /// Opens `redis://[user:password@]host[:port][,host…][/database]`, or `rediss://` for encrypted connections, with
+    /// `?sslrootcert=<file>` to trust other certificates than this machine does. With a clock that clock is the time,
+    /// else the server's own is: only tests bring one.
     ///
     /// # Errors
     /// `Invalid` for a wrong URL or namespace, or a server that keeps less than the configuration asks for;

@@ -280,7 +280,9 @@ impl Pool {
             return Err(Failure::NotDone("the store is closed".into()));
         }
         // A host that is gone without a word does not use up the time of who waits: another one may be the owner now.
-        let late = |_| Err(Failure::NotDone("Redis does not answer a new connection".into()));
+        // To a server without TLS the first word of a client that has it is a command that does not end.
+        let hint = if self.address.tls.is_some() { ": does it speak TLS on this port?" } else { "" };
+        let late = |_| Err(Failure::NotDone(format!("Redis does not answer a new connection{hint}")));
         let connected = tokio::time::timeout(self.call_timeout / 2, self.connect()).await;
         match connected.unwrap_or_else(late) {
             Ok(link) => {

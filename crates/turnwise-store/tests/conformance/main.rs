@@ -94,6 +94,31 @@ mod redis_clauses {
         turnwise_testkit::for_each_clause!(clauses, Redis::cluster());
     }
 
+    /// What a different wire could change: large batches and pages, a server that ends or hangs, bytes of any kind.
+    const OVER_TLS: [&str; 8] = [
+        "q01_enqueued_messages_survive_a_crash",
+        "q02_a_key_is_first_in_first_out",
+        "q05_a_dead_lease_changes_nothing",
+        "q12_effects_happen_exactly_once",
+        "q16_delivery_needs_no_wake_up",
+        "t2_a_page_is_bounded_and_the_next_goes_on",
+        "x2_a_store_that_hangs_answers_in_time",
+        "x2_an_unknown_answer_is_safe_to_repeat",
+    ];
+
+    #[test]
+    fn the_basics_hold_over_tls() {
+        if !is_there() {
+            return;
+        }
+        let harness = Redis::encrypted();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for clause in OVER_TLS {
+            let ran = runtime.block_on(check(named(clause).expect("a clause of this name"), &harness));
+            assert!(matches!(ran, Ran::Holds), "{clause}: {ran:?}");
+        }
+    }
+
     #[test]
     fn model_agrees_with_redis() {
         if is_there() {

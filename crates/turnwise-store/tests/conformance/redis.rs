@@ -16,10 +16,20 @@ const IMPATIENCE: Duration = Duration::from_millis(400);
 /// So often one that gives up so soon is opened on a busy machine.
 const OPENINGS_MAX: u32 = 20;
 
+/// What there is to run the suite on.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Form {
+    #[default]
+    One,
+    Cluster,
+    Encrypted,
+}
+
 /// One server, or a cluster.
 enum Servers {
     One(Server),
     Cluster(redis::Cluster),
+    Encrypted(Server),
 }
 
 impl Servers {
@@ -27,19 +37,20 @@ impl Servers {
         match self {
             Servers::One(server) => redis::url(server),
             Servers::Cluster(cluster) => cluster.url(),
+            Servers::Encrypted(server) => redis::encrypted_url(server),
         }
     }
 
     fn crash(&self) {
         match self {
-            Servers::One(server) => server.restart(),
+            Servers::One(server) | Servers::Encrypted(server) => server.restart(),
             Servers::Cluster(cluster) => cluster.crash(),
         }
     }
 
     fn freeze(&self, frozen: bool) {
         match self {
-            Servers::One(server) => server.freeze(frozen),
+            Servers::One(server) | Servers::Encrypted(server) => server.freeze(frozen),
             Servers::Cluster(cluster) => cluster.freeze(frozen),
         }
     }
@@ -49,7 +60,7 @@ impl Servers {
 #[derive(Default)]
 pub(crate) struct Redis {
     clock: ManualClock,
-    is_cluster: bool,
+    form: Form,
     servers: OnceLock<Arc<Servers>>,
     spaces: AtomicU32,
     opened: Mutex<Option<RedisConfig>>,
@@ -63,14 +74,20 @@ pub(crate) fn is_there() -> bool {
 impl Redis {
     /// The same on three servers that share the slots.
     pub(crate) fn cluster() -> Redis {
-        Redis { is_cluster: true, ..Redis::default() }
+        Redis { form: Form::Cluster, ..Redis::default() }
+    }
+
+    /// The same over encrypted connections.
+    pub(crate) fn encrypted() -> Redis {
+        Redis { form: Form::Encrypted, ..Redis::default() }
     }
 
     fn servers(&self) -> &Arc<Servers> {
         self.servers.get_or_init(|| {
-            let servers = match self.is_cluster {
-                true => redis::Cluster::start().map(Servers::Cluster),
-                false => redis::start().map(Servers::One),
+            let servers = match self.form {
+                Form::One => redis::start().map(Servers::One),
+                Form::Cluster => redis::Cluster::start().map(Servers::Cluster),
+                Form::Encrypted => redis::start_encrypted().map(Servers::Encrypted),
             };
             Arc::new(servers.expect("its program was there before"))
         })
@@ -97,7 +114,11 @@ impl Redis {
 #[async_trait]
 impl Harness for Redis {
     fn name(&self) -> &str {
-        if self.is_cluster { "cluster" } else { "redis" }
+        match self.form {
+            Form::One => "redis",
+            Form::Cluster => "cluster",
+            Form::Encrypted => "redis over TLS",
+        }
     }
 
     async fn open(&self) -> Arc<dyn Store> {
@@ -133,7 +154,7 @@ impl Harness for Redis {
 
     fn backlog(&self) -> usize {
         // The cluster runs the very scripts that the one server ran with all of them.
-        if self.is_cluster { BACKLOG / 10 } else { BACKLOG }
+        if self.form == Form::One { BACKLOG } else { BACKLOG / 10 }
     }
 
     fn keeps_lazy_leases(&self) -> bool {

@@ -477,3 +477,38 @@ async fn a_great_many_due_messages_of_one_key_take_their_places_in_steps() {
     let stored = store.enqueue(vec![message(0, 12_000)]).await.unwrap().remove(0).unwrap();
     assert!(matches!(stored, Enqueued::New { position: 12_001, .. }), "{stored:?}");
 }
+
+#[tokio::test]
+async fn an_encrypted_server_is_used_only_if_its_certificate_is_the_right_one() {
+    let Some(server) = redis::start_encrypted() else { return };
+    let url = redis::encrypted_url(&server).replace("localhost", "me:hunter2@localhost");
+    let error = RedisStore::open(&url, RedisConfig::default(), None).await.err().unwrap();
+    assert!(error.to_string().contains("refuses user or password"), "TLS itself went well: {error}");
+    let url = redis::encrypted_url(&server);
+    let store = RedisStore::open(&url, RedisConfig::default(), None).await.unwrap();
+    store.enqueue(vec![message(0, 0)]).await.unwrap();
+    assert_eq!(store.claim(claim(1)).await.unwrap().len(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let (other, empty) = (folder.path().join("other.pem"), folder.path().join("empty.pem"));
+    std::fs::write(&other, redis::certificate("localhost").0).unwrap();
+    std::fs::write(&empty, "").unwrap();
+    let (bare, _) = url.split_once('?').unwrap();
+    let trusting = |file: &std::path::Path| format!("{bare}?sslrootcert={}", file.display());
+    let plain_port = redis::start().unwrap();
+    let secret = |url: String| url.replace("rediss://", "rediss://me:hunter2@");
+    for (url, says) in [
+        (secret(trusting(&other)), "certificate is not trusted"),
+        (secret(bare.to_owned()), "certificate is not trusted"),
+        (secret(url.replace("localhost", "127.0.0.1")), "certificate is for another name"),
+        (secret(redis::url(&plain_port).replace("redis:", "rediss:")), "does it speak TLS"),
+        (secret(trusting(&empty)), "certificates of sslrootcert cannot be read"),
+        (secret(trusting(&folder.path().join("missing.pem"))), "certificates of sslrootcert cannot be read"),
+        (secret(bare.replace("rediss:", "redis:")).replace("redis://", "redis://me:hunter2@"), "Redis"),
+    ] {
+        // A server without TLS waits for the end of what it takes for a command.
+        let config = RedisConfig { call_timeout: Duration::from_secs(4), ..RedisConfig::default() };
+        let error = RedisStore::open(&url, config, None).await.err().unwrap();
+        assert!(error.to_string().contains(says), "{says}: {error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

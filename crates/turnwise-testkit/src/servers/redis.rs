@@ -4,7 +4,7 @@ use super::{Launch, Server, find, free_port, not_run};
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The program.
@@ -40,6 +40,63 @@ pub fn start_with(extra: &[&str]) -> Option<Server> {
 #[must_use]
 pub fn url(server: &Server) -> String {
     format!("redis://127.0.0.1:{}", server.port())
+}
+
+/// A certificate for `localhost` that a server of [`start_encrypted`] shows, in its folder, and its key.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+
+/// One server that speaks TLS only, as `localhost`; `None` where Redis is not installed.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn start_encrypted() -> Option<Server> {
+    let plain = launch(program()?, &["--tls-auth-clients", "no"]);
+    let arguments = plain.arguments;
+    let encrypted = move |port: u16, folder: &Path| {
+        let mut all = arguments(port, folder);
+        // Of two words on one setting the last one counts.
+        all.extend(["--port", "0", "--tls-port"].map(OsString::from));
+        all.push(port.to_string().into());
+        let files =
+            [("--tls-cert-file", CERTIFICATE), ("--tls-ca-cert-file", CERTIFICATE), ("--tls-key-file", KEY)];
+        for (setting, file) in files {
+            all.extend([setting.into(), folder.join(file).into()]);
+        }
+        all
+    };
+    let certify = |folder: &Path| {
+        let (certificate, key) = certificate("localhost");
+        std::fs::write(folder.join(CERTIFICATE), certificate).expect("its folder takes a file");
+        std::fs::write(folder.join(KEY), key).expect("its folder takes a file");
+    };
+    Some(Server::start(Launch {
+        name: plain.name,
+        program: plain.program,
+        arguments: Box::new(encrypted),
+        ready: plain.ready,
+        prepare: Some(Box::new(certify)),
+    }))
+}
+
+/// A certificate for this name that vouches for itself, and its key, both in PEM.
+///
+/// # Panics
+/// When the name cannot be one.
+#[must_use]
+pub fn certificate(name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let named = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
+    let certificate = named.self_signed(&key).expect("a certificate");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// The address of a server of [`start_encrypted`] as an engine takes it.
+#[must_use]
+pub fn encrypted_url(server: &Server) -> String {
+    let trusted = server.folder().join(CERTIFICATE);
+    format!("rediss://localhost:{}/0?sslrootcert={}", server.port(), trusted.display())
 }
 
 fn launch(program: PathBuf, extra: &[&str]) -> Launch {

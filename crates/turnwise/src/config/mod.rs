@@ -370,7 +370,11 @@ mod tests {
         let config = load("", &[redis], &[]).unwrap();
         assert!(matches!(&config.store, StoreKind::Redis(url) if url.text() == redis.1), "{config:?}");
         assert!(!format!("{:?}", config.store).contains("secret"));
-        assert!(load("", &[("TURNWISE_STORE", "rediss://host")], &[]).is_err());
+        let encrypted =
+            load("", &[("TURNWISE_STORE", "rediss://:secret@host?sslrootcert=ca.pem")], &[]).unwrap();
+        assert!(matches!(&encrypted.store, StoreKind::Redis(_)), "{encrypted:?}");
+        assert!(!format!("{:?}", encrypted.store).contains("secret"));
+        assert!(load("", &[("TURNWISE_STORE", "redis3://host")], &[]).is_err());
         assert!(load("", &[redis, ("TURNWISE_STORE_DURABILITY", "some")], &[]).is_err());
         assert_eq!(load("", &[redis, ("TURNWISE_STORE", "memory")], &[]).unwrap().store, StoreKind::Memory);
         let postgres = ("TURNWISE_STORE", "postgres://me:secret@host/chat");

@@ -193,7 +193,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "TURNWISE_STORE",
         Form::Text,
         "embedded",
-        "Where messages are kept: embedded (a folder on this disk), memory (lost when the process ends), redis://[user:password@]host[:port][,host...][/database] (a Redis server) or postgres://[user:password@]host[:port]/database (PostgreSQL). The last two several nodes may share.",
+        "Where messages are kept: embedded (a folder on this disk), memory (lost when the process ends), redis://[user:password@]host[:port][,host...][/database] (a Redis server; rediss:// encrypts, and ?sslrootcert=<file> names the certificates to trust) or postgres://[user:password@]host[:port]/database (PostgreSQL). The last two several nodes may share.",
     ),
     setting(
         "store.redis_url",

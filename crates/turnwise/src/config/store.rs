@@ -62,18 +62,12 @@ impl Reader<'_> {
         match (named.as_str(), scheme.as_str()) {
             ("embedded", _) => Ok(StoreKind::Embedded),
             ("memory", _) => Ok(StoreKind::Memory),
-            (_, "redis") => Ok(StoreKind::Redis(ServerUrl(named))),
+            (_, "redis" | "rediss") => Ok(StoreKind::Redis(ServerUrl(named))),
             (_, "postgres" | "postgresql") => Ok(StoreKind::Postgres(ServerUrl(named))),
-            (_, "rediss") => Err(ConfigError {
-                detail: format!("the store {scheme}:// is not built into this version"),
-                hint:
-                    "use redis://, or set TURNWISE_STORE=embedded to keep messages in a folder on this disk"
-                        .into(),
-            }),
-            _ => {
-                Err(self
-                    .wrong("store.url", "embedded, memory, redis://host:port or postgres://host/database"))
-            }
+            _ => Err(self.wrong(
+                "store.url",
+                "embedded, memory, redis://host:port, rediss://host:port or postgres://host/database",
+            )),
         }
     }
 }

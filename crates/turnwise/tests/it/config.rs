@@ -8,7 +8,7 @@ async fn wrong_configuration_is_refused_with_the_sentence_that_fixes_it() {
     let otlp = if cfg!(feature = "otel") { "http://localhost:4318" } else { "--features otel" };
     for (env, says) in [
         (("TURNWISE_DATADIR", "x"), "did you mean TURNWISE_DATA_DIR?"),
-        (("REDIS_URL", "rediss://:hunter2@h"), "TURNWISE_STORE=embedded"),
+        (("REDIS_URL", "http://:hunter2@h"), "rediss://host:port"),
         (("TURNWISE_ROLES", "gateway"), "TURNWISE_STORE to a Redis or PostgreSQL"),
         (("TURNWISE_ROLES", "gateway,cook"), "some of gateway, dispatch, worker"),
         (("HOST", "0.0.0.0"), "--insecure-no-auth"),
