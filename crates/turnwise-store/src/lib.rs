@@ -3,6 +3,10 @@
 //! that several nodes share. The only crate that names a database driver.
 
 pub mod clock;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod counted;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod counts;
 pub mod embedded;
 mod front;
 #[cfg(any(feature = "postgres", feature = "redis"))]

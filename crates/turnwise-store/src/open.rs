@@ -1,6 +1,8 @@
 //! From the operator's words to a store.
 
 use crate::clock::{Clock, ServerClock, system_clock};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use crate::counted::Counted;
 use crate::embedded::{EmbeddedConfig, EmbeddedStore};
 use crate::memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -51,9 +53,9 @@ impl Opened {
             Opened::Memory(store) => Arc::clone(store) as Arc<dyn Store>,
             Opened::Embedded(store) => Arc::clone(store) as Arc<dyn Store>,
             #[cfg(feature = "postgres")]
-            Opened::Postgres(store) => Arc::clone(store) as Arc<dyn Store>,
+            Opened::Postgres(store) => Arc::new(Counted { store: Arc::clone(store), counts: store.counts() }),
             #[cfg(feature = "redis")]
-            Opened::Redis(store) => Arc::clone(store) as Arc<dyn Store>,
+            Opened::Redis(store) => Arc::new(Counted { store: Arc::clone(store), counts: store.counts() }),
         }
     }
 
@@ -64,9 +66,9 @@ impl Opened {
             Opened::Memory(_) => None,
             Opened::Embedded(store) => Some(store.metrics()),
             #[cfg(feature = "postgres")]
-            Opened::Postgres(_) => None,
+            Opened::Postgres(store) => Some(store.counts()),
             #[cfg(feature = "redis")]
-            Opened::Redis(_) => None,
+            Opened::Redis(store) => Some(store.counts()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::config::{PostgresConfig, Target};
 use super::tls::Tls;
+use crate::counts::Connection;
 use crate::embedded::Durability;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub(super) struct Conn {
     statements: HashMap<&'static str, Statement>,
     /// The one task that moves its bytes; it ends with the connection.
     driver: JoinSet<()>,
+    pub(super) counted: Connection,
 }
 
 /// Called with each hint that another node sent.
@@ -75,7 +77,7 @@ impl Conn {
         };
         let time_is_up = |_| unavailable("PostgreSQL does not answer a new connection");
         let client = tokio::time::timeout(config.connect_timeout, work).await.map_err(time_is_up)??;
-        Ok(Conn { client, statements: HashMap::new(), driver })
+        Ok(Conn { client, statements: HashMap::new(), driver, counted: Connection::default() })
     }
 
     /// Sets the session up and looks at what the server promises.

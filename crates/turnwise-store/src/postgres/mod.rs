@@ -17,6 +17,7 @@ mod topics;
 pub use config::{PostgresConfig, SCHEMA};
 
 use crate::clock::{Clock, Moment};
+use crate::counts::Counts;
 use crate::gather::{Gather, Measure};
 use crate::hub::Hub;
 use config::Target;
@@ -94,7 +95,12 @@ impl PostgresStore {
     /// How often the server came back without writes it had acknowledged, since this node started.
     #[must_use]
     pub fn losses(&self) -> u64 {
-        self.inner.pool.losses()
+        self.inner.pool.counts.losses()
+    }
+
+    /// What it counts.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.inner.pool.counts)
     }
 
     /// Ends all connections and tasks.

@@ -5,7 +5,9 @@ use super::config::{PostgresConfig, Target};
 use super::connect::{Conn, OnHint, said, unavailable};
 use super::migrate::migrate;
 use crate::clock::{Clock, Moment};
+use crate::counts::Counts;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -36,7 +38,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Conn>>,
     migrated: AtomicBool,
     epoch: AtomicU64,
-    losses: AtomicU64,
+    pub(super) counts: Arc<Counts>,
     /// How far the server's log was on disk when it was last looked at.
     log: AtomicU64,
     weak: Mutex<Option<String>>,
@@ -52,7 +54,7 @@ impl Pool {
             idle: Mutex::default(),
             migrated: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
-            losses: AtomicU64::new(0),
+            counts: Arc::default(),
             log: AtomicU64::new(0),
             weak: Mutex::default(),
         }
@@ -73,11 +75,6 @@ impl Pool {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
-    }
-
-    /// How often the server came back without what it had acknowledged.
-    pub(super) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
     }
 
     /// Takes over an epoch that an answer told.
@@ -119,7 +116,12 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Conn> {
-        self.made(None).await
+        let made = self.made(None).await;
+        match &made {
+            Ok(conn) => conn.counted.made(&self.counts),
+            Err(_) => self.counts.connect_failed(),
+        }
+        made
     }
 
     async fn made(&self, on_hint: Option<OnHint>) -> Result<Conn> {
@@ -154,7 +156,7 @@ impl Pool {
         let epoch: i64 = answer.map_err(failed)?.try_get(0).map_err(|error| unavailable(said(&error)))?;
         let before = self.epoch.swap(epoch.cast_unsigned(), Ordering::AcqRel);
         if before != 0 && before != epoch.cast_unsigned() {
-            self.losses.fetch_add(1, Ordering::Relaxed);
+            self.counts.lost();
             tracing::error!(
                 before,
                 epoch,
@@ -173,10 +175,13 @@ impl Pool {
     /// One call. Its rows are here, and what it did is committed, when it returns.
     pub(super) async fn call(&self, does: Does, sql: &'static str, values: Values<'_>) -> Result<Vec<Row>> {
         let started = Moment::now();
+        let mut waits = Some(self.counts.waits());
         let _permit = self.permit().await?;
         for _ in 0..TRIES_MAX {
             let left = self.config.call_timeout.saturating_sub(started.elapsed());
             let mut conn = self.ready(left).await?;
+            drop(waits.take());
+            let _used = conn.counted.used(&self.counts);
             let left = self.config.call_timeout.saturating_sub(started.elapsed());
             match self.try_call(&mut conn, does, sql, values, left).await {
                 Ok(rows) => {

@@ -1,6 +1,7 @@
 //! One connection to one server, and what its errors mean.
 
 use super::config::{Address, COMMANDS_WAITING_MAX};
+use crate::counts::Connection;
 use crate::tls;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -105,6 +106,7 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     broken: Arc<AtomicBool>,
     driver: AbortHandle,
+    pub(super) counted: Connection,
     /// The server's process: another one after every start.
     pub(super) run: Arc<str>,
 }
@@ -187,15 +189,17 @@ impl Link {
         let opened = MultiplexedConnection::new_with_config(&info, stream, config);
         let (connection, driver) = opened.await.map_err(|error| not_done(&error))?;
         let broken = Arc::new(AtomicBool::new(false));
-        let until_broken = Arc::clone(&broken);
+        let counted = Connection::default();
+        let (until_broken, until_over) = (Arc::clone(&broken), counted.clone());
         let drive = async move {
             driver.await;
+            until_over.over();
             until_broken.store(true, Ordering::Release);
         };
         let mut drivers = drivers.lock();
         while drivers.try_join_next().is_some() {}
         let driver = drivers.spawn(drive);
-        Ok(Link { connection, broken, driver, run: Arc::from("") })
+        Ok(Link { connection, broken, driver, counted, run: Arc::from("") })
     }
 
     /// Whether it cannot be used any more.
@@ -205,12 +209,13 @@ impl Link {
 
     /// Uses it no more: whoever waits for an answer on it is told that it broke.
     pub(super) fn give_up(&self) {
-        self.broken.store(true, Ordering::Release);
+        self.retire();
         self.driver.abort();
     }
 
     /// Uses it no more for anything new: who waits for an answer on it still gets it.
     pub(super) fn retire(&self) {
+        self.counted.over();
         self.broken.store(true, Ordering::Release);
     }
 

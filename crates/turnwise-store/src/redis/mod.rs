@@ -18,6 +18,7 @@ pub use original::{Original, Waiting};
 pub use start::Found;
 
 use crate::clock::{Clock, Moment};
+use crate::counts::Counts;
 use crate::gather::{Gather, Measure, Step};
 use crate::hub::Hub;
 use async_trait::async_trait;
@@ -107,7 +108,12 @@ impl RedisStore {
     /// How often the server came back without writes it had acknowledged, since this node started.
     #[must_use]
     pub fn losses(&self) -> u64 {
-        self.core.pool.losses()
+        self.core.pool.counts.losses()
+    }
+
+    /// What it counts.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.core.pool.counts)
     }
 
     /// Ends every connection and stream; nothing is buffered.

@@ -5,9 +5,11 @@ use super::config::{Address, PAUSE_MAX, PAUSE_MIN, RedisConfig, TRIES_MAX};
 use super::link::{Again, Failure, Link, text};
 use super::scripts::{ALL, JOIN, Script, as_sent};
 use crate::clock::{Clock, Moment};
+use crate::counts::Counts;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -70,7 +72,7 @@ pub(super) struct Pool {
     shas: Mutex<Vec<String>>,
     seen: Mutex<Seen>,
     epoch: AtomicU64,
-    losses: AtomicU64,
+    pub(super) counts: Arc<Counts>,
     is_closed: AtomicBool,
     drivers: Mutex<JoinSet<()>>,
 }
@@ -104,7 +106,7 @@ impl Pool {
             shas: Mutex::new(Vec::new()),
             seen: Mutex::new(Seen::default()),
             epoch: AtomicU64::new(0),
-            losses: AtomicU64::new(0),
+            counts: Arc::default(),
             is_closed: AtomicBool::new(false),
             drivers: Mutex::new(JoinSet::new()),
         })
@@ -112,11 +114,6 @@ impl Pool {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
-    }
-
-    /// How often the server came back without writes it had acknowledged.
-    pub(super) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -194,9 +191,15 @@ impl Pool {
     ) -> Tried<Reply> {
         let mut tries = 0;
         loop {
-            let link = self.link().await?;
+            let waits = self.counts.waits();
+            let link = self.link().await;
+            drop(waits);
+            let link = link?;
             *sent.lock() = Some(link.clone());
-            let failure = match self.send(&link, script, arguments).await {
+            let used = link.counted.used(&self.counts);
+            let told = self.send(&link, script, arguments).await;
+            drop(used);
+            let failure = match told {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
@@ -286,12 +289,14 @@ impl Pool {
         let connected = tokio::time::timeout(self.call_timeout / 2, self.connect()).await;
         match connected.unwrap_or_else(late) {
             Ok(link) => {
+                link.counted.made(&self.counts);
                 *slot = Slot { link: Some(link.clone()), failed: None };
                 *self.made.lock() = Some(Moment::now());
                 self.back.notify_waiters();
                 Ok(link)
             }
             Err(failure) => {
+                self.counts.connect_failed();
                 *self.owner.lock() = None;
                 let pause = pause_after(slot.failed.as_ref().map(|failed| failed.pause));
                 slot.failed = Some(Failed { at: Moment::now(), pause, what: failure.text().to_owned() });
@@ -391,7 +396,7 @@ impl Pool {
         drop(now);
         self.epoch.store(epoch, Ordering::Release);
         if is_other {
-            self.losses.fetch_add(1, Ordering::Relaxed);
+            self.counts.lost();
             tracing::error!(
                 epoch,
                 "Redis came back without writes it had acknowledged; readers of streams are told of the gap"

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use turnwise_mock::{Answering, CallbackReceiver, Conn, FakeAgent};
+use turnwise_testkit::servers::postgres::Postgres;
+use turnwise_testkit::servers::{Server, redis};
 
 /// Requests with ids of their own.
 const IDS: usize = 10_000;
@@ -57,6 +59,91 @@ async fn metrics_name_exactly_what_the_list_says_and_count_a_turn() {
     assert!(page.value("turnwise_store_commit_seconds_count", &[]) >= Some(2.0));
     assert!(page.value("process_resident_memory_bytes", &[]) > Some(1e6));
     assert!(page.value("turnwise_stream_events_total", &[]) >= Some(3.0));
+}
+
+/// What a node with this store tells: what an engine on a server counts in the place of the folder's words.
+fn expected_of_server() -> String {
+    let (mut list, mut is_told) = (String::new(), false);
+    for line in include_str!("metrics.txt").lines() {
+        match ["commit_seconds", "commit_operations", "live_bytes", "condition"]
+            .iter()
+            .any(|word| line.contains(&format!(" turnwise_store_{word}")))
+        {
+            true if is_told => {}
+            true => {
+                list += include_str!("metrics_server.txt");
+                is_told = true;
+            }
+            false => list += &format!("{line}\n"),
+        }
+    }
+    list
+}
+
+/// Asks for the page until it says what is waited for.
+async fn page_when(url: &str, is_so: impl Fn(&Page) -> bool) -> Page {
+    let asked = async {
+        loop {
+            let page = page(url).await;
+            if is_so(&page) {
+                return page;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("the page says so")
+}
+
+/// A turn, then the store's server killed and started again, as the page tells it.
+async fn an_engine_counts(store: &str, server: &Server) {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), Default::default()).await.unwrap();
+    let env = [("TURNWISE_STORE", store), ("TURNWISE_CALLBACKS_SECRET", SECRET)];
+    let node = serve(folder.path(), 0, Some(&agent.base_url()), &env).await;
+    let id = accepted(node.url(), "alice", "hello").await;
+    assert!(!read(node.url(), "alice", &id, None).await.is_empty());
+    let told = page(node.url()).await;
+    let list = told.list();
+    assert_eq!(list, expected_of_server(), "the page has:\n{list}");
+    let times = |page: &Page, operation| {
+        let labels = [("operation", operation)];
+        page.value("turnwise_store_operation_seconds_count", &labels).expect("it is on the list")
+    };
+    for operation in ["enqueue", "claim", "settle", "read"] {
+        assert!(times(&told, operation) >= 1.0, "{operation}");
+    }
+    assert!(told.value("turnwise_store_connection_wait_seconds_count", &[]) >= Some(4.0));
+    assert_eq!(told.value("turnwise_store_losses_total", &[]), Some(0.0));
+    let errors = |page: &Page| page.value("turnwise_store_errors_total", &[("kind", "unavailable")]);
+    let state = |page: &Page, state| page.value("turnwise_store_connections", &[("state", state)]).unwrap();
+    assert!(state(&told, "in_use") + state(&told, "idle") >= 1.0);
+    let before = told.value("turnwise_store_reconnects_total", &[]);
+    server.kill();
+    let away = page_when(node.url(), |page| {
+        let failed = page.value("turnwise_store_connects_failed_total", &[]) > Some(0.0);
+        failed && errors(page) > errors(&told) && state(page, "idle") + state(page, "in_use") == 0.0
+    });
+    away.await;
+    server.restart();
+    let back = page_when(node.url(), |page| {
+        let again = page.value("turnwise_store_reconnects_total", &[]) > before;
+        again && page.value("turnwise_store_up", &[]) == Some(1.0)
+    });
+    let back = back.await;
+    assert_eq!(back.value("turnwise_store_losses_total", &[]), Some(0.0), "nothing was lost");
+    assert_eq!(node.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn redis_counts_operations_errors_and_connections() {
+    let Some(server) = redis::start() else { return };
+    an_engine_counts(&redis::url(&server), &server).await;
+}
+
+#[tokio::test]
+async fn postgres_counts_operations_errors_and_connections() {
+    let Some(server) = Postgres::start() else { return };
+    an_engine_counts(&server.url("counted"), server.server()).await;
 }
 
 /// One callback is taken when it comes again, the other is refused.

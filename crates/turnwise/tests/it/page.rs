@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels whose words are all told from the start.
-const CLOSED: [&str; 5] = ["outcome", "reason", "answer", "condition", "stage"];
+const CLOSED: [&str; 8] = ["outcome", "reason", "answer", "condition", "stage", "operation", "kind", "state"];
 
 /// One line with a value.
 #[derive(Clone, Debug)]
