@@ -42,7 +42,6 @@ pub struct RedisStore {
     claims: Gather<Scripted>,
     settlements: Gather<Scripted>,
     appends: Gather<Scripted>,
-    found: Found,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -67,7 +66,7 @@ impl RedisStore {
     pub async fn open(url: &str, config: RedisConfig, clock: Option<Clock>) -> Result<Arc<RedisStore>> {
         let call_timeout = config.call_timeout;
         let pool = Arc::new(Pool::new(url, &config, clock)?);
-        let found = start::check(&pool, config.durability).await?;
+        start::check(&pool).await?;
         let (hub, alarm) = (Arc::new(Hub::default()), Arc::new(Alarm::default()));
         let mut tasks = JoinSet::new();
         let missed = Arc::new(Notify::new());
@@ -88,13 +87,13 @@ impl RedisStore {
         let settlements = gather(scripts::SETTLE, Vec::new());
         let appends = gather(scripts::APPEND, vec![holder_argument(None)]);
         let tasks = Mutex::new(tasks);
-        Ok(Arc::new(RedisStore { enqueues, claims, settlements, appends, found, tasks, core }))
+        Ok(Arc::new(RedisStore { enqueues, claims, settlements, appends, tasks, core }))
     }
 
-    /// What the server said at start of how it keeps what it acknowledges.
+    /// What the server said of how it keeps what it acknowledges, when it was last connected to.
     #[must_use]
-    pub fn found(&self) -> &Found {
-        &self.found
+    pub fn found(&self) -> Found {
+        self.core.pool.found()
     }
 
     /// What time it is at the server.

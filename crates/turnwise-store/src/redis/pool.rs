@@ -4,8 +4,10 @@
 use super::config::{Address, PAUSE_MAX, PAUSE_MIN, RedisConfig, TRIES_MAX};
 use super::link::{Again, Failure, Link, text};
 use super::scripts::{ALL, JOIN, Script, as_sent};
+use super::start::{self, Found};
 use crate::clock::{Clock, Moment};
 use crate::counts::Counts;
+use crate::embedded::Durability;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use std::hash::{BuildHasher, RandomState};
@@ -73,6 +75,9 @@ pub(super) struct Pool {
     seen: Mutex<Seen>,
     epoch: AtomicU64,
     pub(super) counts: Arc<Counts>,
+    durability: Durability,
+    /// How the server said that it keeps what it acknowledges, each time it was connected to.
+    found: Mutex<Option<Found>>,
     is_closed: AtomicBool,
     drivers: Mutex<JoinSet<()>>,
 }
@@ -107,6 +112,8 @@ impl Pool {
             seen: Mutex::new(Seen::default()),
             epoch: AtomicU64::new(0),
             counts: Arc::default(),
+            durability: config.durability,
+            found: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             drivers: Mutex::new(JoinSet::new()),
         })
@@ -114,6 +121,22 @@ impl Pool {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// What the server said when it was last connected to.
+    pub(super) fn found(&self) -> Found {
+        self.found.lock().clone().unwrap_or_default()
+    }
+
+    /// Why the server is not used, if it is not because of its settings.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let is_refused = |found: &&Found| self.durability == Durability::Immediate && !found.is_durable();
+        self.found.lock().as_ref().filter(is_refused).map(Found::refusal)
+    }
+
+    /// Connects.
+    pub(super) async fn meet(&self) -> Result<()> {
+        self.link().await.map(drop).map_err(|failure| failure.error(false))
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -331,11 +354,26 @@ impl Pool {
             }
             *self.owner.lock() = Some(owner);
         }
+        self.look_at_settings(&link).await?;
         if self.shas.lock().is_empty() {
             self.load_scripts(&link).await?;
         }
         self.join(&link).await?;
         Ok(link)
+    }
+
+    /// A server that is met again may keep less than it did, or more.
+    async fn look_at_settings(&self, link: &Link) -> Tried<()> {
+        let found = start::look(link).await?;
+        let before = self.found.lock().replace(found.clone());
+        if before.is_some_and(|before| before != found) {
+            if found.is_durable() {
+                tracing::info!(%found, "Redis has other settings now: it keeps what it acknowledges");
+            } else {
+                tracing::warn!(%found, "Redis has other settings now: a crash of it loses messages");
+            }
+        }
+        self.refusal().map_or(Ok(()), |what| Err(Failure::NotDone(what)))
     }
 
     async fn dial(&self, host: &(String, u16)) -> Tried<(Link, bool)> {

@@ -1,9 +1,8 @@
 //! What is asked of a server before it is used.
 
 use super::codec::corrupt;
-use super::link::text;
+use super::link::{Failure, Link, text};
 use super::pool::Pool;
-use crate::embedded::Durability;
 use redis::Value;
 use std::fmt;
 use turnwise_core::{Result, StoreError, Timestamp};
@@ -13,7 +12,7 @@ const WANTED: [(&str, &str); 3] =
     [("appendonly", "yes"), ("appendfsync", "always"), ("maxmemory-policy", "noeviction")];
 
 /// How a server says that it keeps what it acknowledges.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Name and value of each setting that matters; `None` where the server does not tell.
     pub settings: Vec<(&'static str, Option<String>)>,
@@ -25,6 +24,15 @@ impl Found {
     pub fn is_durable(&self) -> bool {
         let wanted = WANTED.map(|(name, value)| (name, Some(value.to_owned())));
         self.settings == wanted
+    }
+
+    /// Why it is refused by who wants to keep everything.
+    pub(super) fn refusal(&self) -> String {
+        let wanted = WANTED.map(|(name, value)| format!("{name} {value}")).join(", ");
+        format!(
+            "Redis has {self}; to keep what it acknowledges it needs {wanted}. Change that, or set the store's \
+             durability to relaxed and accept that a crash of Redis loses messages"
+        )
     }
 }
 
@@ -39,20 +47,18 @@ impl fmt::Display for Found {
 }
 
 /// Connects, and refuses a server that keeps less than what is asked for.
-pub(super) async fn check(pool: &Pool, durability: Durability) -> Result<Found> {
-    let mut settings = Vec::new();
+pub(super) async fn check(pool: &Pool) -> Result<()> {
+    // At start it is whoever wrote the URL who can mend that.
+    pool.meet().await.map_err(|error| pool.refusal().map_or(error, StoreError::Invalid))
+}
+
+/// What the server at the end of a connection says of its settings.
+pub(super) async fn look(link: &Link) -> std::result::Result<Found, Failure> {
+    let mut settings = Vec::with_capacity(WANTED.len());
     for (name, _) in WANTED {
-        settings.push((name, setting(pool, name).await?));
+        settings.push((name, setting(link, name).await?));
     }
-    let found = Found { settings };
-    if !found.is_durable() && durability == Durability::Immediate {
-        let wanted = WANTED.map(|(name, value)| format!("{name} {value}")).join(", ");
-        return Err(StoreError::Invalid(format!(
-            "Redis has {found}; to keep what it acknowledges it needs {wanted}. Change that, or set the store's \
-             durability to relaxed and accept that a crash of Redis loses messages"
-        )));
-    }
-    Ok(found)
+    Ok(Found { settings })
 }
 
 /// What time it is there.
@@ -67,13 +73,13 @@ pub(super) async fn time(pool: &Pool) -> Result<Timestamp> {
 }
 
 /// One setting; `None` when the server does not let it be read.
-async fn setting(pool: &Pool, name: &str) -> Result<Option<String>> {
-    match pool.ask(redis::cmd("CONFIG").arg("GET").arg(name)).await {
+async fn setting(link: &Link, name: &str) -> std::result::Result<Option<String>, Failure> {
+    match link.prepare(redis::cmd("CONFIG").arg("GET").arg(name)).await {
         Ok(Value::Array(mut pair)) if pair.len() == 2 => Ok(pair.pop().map(text)),
         Ok(_) => Ok(None),
-        Err(error) => {
+        Err(failure) => {
             // Managed servers know no CONFIG; that the connection works is shown by any other command.
-            pool.ask(&redis::cmd("PING")).await.map_err(|_| error)?;
+            link.prepare(&redis::cmd("PING")).await.map_err(|_| failure)?;
             Ok(None)
         }
     }

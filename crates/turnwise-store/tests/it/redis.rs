@@ -512,3 +512,55 @@ async fn an_encrypted_server_is_used_only_if_its_certificate_is_the_right_one() 
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }
+
+/// A server whose settings are read anew at each start.
+fn changing(settings: &Arc<Mutex<Vec<String>>>) -> Option<Server> {
+    let settings = Arc::clone(settings);
+    redis::start_asking(move || settings.lock().unwrap().clone())
+}
+
+fn set(settings: &Mutex<Vec<String>>, words: &[&str]) {
+    *settings.lock().unwrap() = words.iter().map(|word| (*word).to_owned()).collect();
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_with_other_settings_is_looked_at_again() {
+    let settings = Arc::new(Mutex::new(Vec::new()));
+    let Some(server) = changing(&settings) else { return };
+    let relaxed = RedisConfig { durability: Durability::Relaxed, ..RedisConfig::default() };
+    let loose = turnwise_store::open::connect(&redis::url(&server), relaxed).await.unwrap();
+    let strict = open(&server).await;
+    assert_eq!((loose.weakness(), strict.found().is_durable()), (None, true));
+    strict.enqueue(vec![message(0, 0)]).await.unwrap();
+    set(&settings, &["--appendfsync", "everysec", "--maxmemory-policy", "allkeys-lru"]);
+    server.restart();
+    let says = |what: &str| what.contains("appendfsync everysec") && what.contains("policy allkeys-lru");
+    let met_again = async {
+        loop {
+            let refused = strict.enqueue(vec![message(1, 0)]).await;
+            let _ = loose.store().enqueue(vec![message(2, 0)]).await;
+            // Whoever was on the way when the server went does not know; after that it is refused, with the reason.
+            let is_refused = matches!(&refused, Err(StoreError::Unavailable(what)) if says(what));
+            if is_refused && loose.weakness().is_some_and(|what| says(&what)) {
+                return;
+            }
+            assert!(refused.is_err(), "it is used though it keeps less: {refused:?}");
+        }
+    };
+    tokio::time::timeout(PATIENCE, met_again).await.expect("both say what it is now");
+    assert!(!strict.found().is_durable());
+    assert_eq!(
+        loose.store().depth(&queue()).await.unwrap().enqueued,
+        2,
+        "relaxed goes on, refused stores nothing"
+    );
+    set(&settings, &[]);
+    server.restart();
+    let mended = async {
+        while strict.enqueue(vec![message(1, 0)]).await.is_err() || loose.weakness().is_some() {
+            let _ = loose.store().depth(&queue()).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, mended).await.expect("it is used again as it should be");
+    assert_eq!(strict.losses(), 0);
+}

@@ -36,6 +36,25 @@ pub fn start_with(extra: &[&str]) -> Option<Server> {
     Some(Server::start(launch(program()?, extra)))
 }
 
+/// The same with arguments that are asked for at each start.
+#[must_use]
+pub fn start_asking(extra: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Option<Server> {
+    let plain = launch(program()?, &[]);
+    let arguments = plain.arguments;
+    let asking = move |port: u16, folder: &Path| {
+        let mut all = arguments(port, folder);
+        all.extend(extra().into_iter().map(OsString::from));
+        all
+    };
+    Some(Server::start(Launch {
+        name: plain.name,
+        program: plain.program,
+        arguments: Box::new(asking),
+        ready: plain.ready,
+        prepare: plain.prepare,
+    }))
+}
+
 /// Its address as an engine takes it.
 #[must_use]
 pub fn url(server: &Server) -> String {

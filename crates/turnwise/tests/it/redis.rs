@@ -1,7 +1,10 @@
 //! Nodes that share a Redis server.
 
-use crate::support::{Running, accepted, read, run, serve, stored, turnwise};
+use crate::support::{PATIENCE, Running, accepted, read, run, serve, stored, turnwise};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use turnwise_mock::{AgentConfig, Conn, FakeAgent, SseEvent};
 use turnwise_testkit::servers::{Server, redis};
 
@@ -79,4 +82,41 @@ async fn two_nodes_are_measured_beside_one() {
     let rows = told["rows"].as_array().unwrap();
     let rate = |id| rows.iter().find(|row| row["id"] == id).unwrap()["value"].as_f64().unwrap();
     assert!(rate("one_per_s") > 0.0 && rate("two_per_s") > 0.0, "{told}");
+}
+
+#[tokio::test]
+async fn what_a_server_keeps_is_told_anew_when_it_comes_back_with_other_settings() {
+    let keeps = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&keeps);
+    let extra = move || match told.load(Ordering::SeqCst) {
+        true => Vec::new(),
+        false => vec!["--appendfsync".to_owned(), "no".to_owned()],
+    };
+    let Some(server) = redis::start_asking(extra) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = redis::url(&server);
+    let relaxed = [("TURNWISE_STORE", store.as_str()), ("TURNWISE_STORE_DURABILITY", "relaxed")];
+    let node = serve(folder.path(), 0, None, &relaxed).await;
+    let mut conn = Conn::new(node.url());
+    for is_kept in [true, false, true] {
+        if is_kept != keeps.swap(is_kept, Ordering::SeqCst) {
+            server.restart();
+        }
+        let told = async {
+            loop {
+                let health: Value = conn.get("/health").await.unwrap().json().unwrap();
+                let weakness = health["store_weakness"].as_str();
+                assert!(weakness.is_none_or(|what| what.contains("appendfsync no")), "{health}");
+                if weakness.is_none() == is_kept {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("/health says what the server is now");
+        let shown = run(turnwise(folder.path()).args(["status", "--url", node.url()])).await;
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert_eq!(shown.contains("a crash of Redis loses messages"), !is_kept, "{shown}");
+    }
+    assert_eq!(node.terminate().await, Some(0));
 }
