@@ -111,7 +111,7 @@ pub trait QueueStore: Send + Sync + 'static {
     async fn depth(&self, queue: &QueueName) -> Result<Depth>;
     /// Length, in flight and a place in one lane. O(place) in memory.
     async fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> Result<LaneStatus>;
-    /// Messages of one stage by id.
+    /// Messages of one stage by id; fewer than `limit` (or `LIST_LIMIT_MAX`) are the end.
     async fn list(
         &self,
         queue: &QueueName,
@@ -135,7 +135,8 @@ pub trait TopicStore: Send + Sync + 'static {
     /// the end. An unknown topic reads as empty.
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read>;
     /// A page over many topics in the order of appending, in whole append steps: about `limit` events, and
-    /// `READ_BYTES_MAX` bytes unless the first step alone is more. An exhausted page still moves `next`.
+    /// `READ_BYTES_MAX` bytes unless the first step alone is more. An exhausted page still moves `next`;
+    /// so does an empty one behind a long stretch of other topics, which is not the end.
     async fn read_many(
         &self,
         patterns: &[TopicPattern],

@@ -183,15 +183,14 @@ impl Step for Scripted {
     /// In as many steps on the server as the size of the items needs.
     async fn run(&self, items: &[Vec<u8>], limit: Duration) -> Result<Vec<Answer>> {
         sizes_fit(items)?;
-        let begun = Moment::now();
+        let deadline = Deadline { began: Moment::now(), limit };
         let mut answers = Vec::with_capacity(items.len());
         let mut rest = items;
         while !rest.is_empty() {
             let (step, behind) = rest.split_at(step_length(rest));
             rest = behind;
             let arguments: Vec<&[u8]> = self.before.iter().chain(step).map(Vec::as_slice).collect();
-            let left = limit.saturating_sub(begun.elapsed());
-            let reply = match self.core.run_within(left, self.script, &arguments).await {
+            let reply = match self.core.run_before(deadline, self.script, &arguments).await {
                 Ok(reply) => reply,
                 // Steps before this one are done, and their answers count.
                 Err(error) if !answers.is_empty() => {
@@ -218,6 +217,26 @@ impl Core {
         self.run_within(self.call_timeout, script, arguments).await
     }
 
+    /// When an operation that begins now is over, whatever it takes to do it.
+    fn deadline(&self) -> Deadline {
+        Deadline { began: Moment::now(), limit: self.call_timeout }
+    }
+
+    /// One step of an operation that has several.
+    async fn run_before(
+        &self,
+        deadline: Deadline,
+        script: Script,
+        arguments: &[impl AsRef<[u8]> + Sync],
+    ) -> Result<Reply> {
+        let left = deadline.limit.saturating_sub(deadline.began.elapsed());
+        if left.is_zero() {
+            let what = format!("Redis needs more than {:?} for all of it", deadline.limit);
+            return Err(StoreError::Unavailable(what));
+        }
+        self.run_within(left, script, arguments).await
+    }
+
     /// The same in less time than a call may take.
     async fn run_within(
         &self,
@@ -242,6 +261,13 @@ impl Core {
         }
         Ok(reply)
     }
+}
+
+/// When all steps of one operation are over.
+#[derive(Clone, Copy)]
+struct Deadline {
+    began: Moment,
+    limit: Duration,
 }
 
 /// A script whose answer may get lost, and with it who has something new.

@@ -182,9 +182,11 @@ impl Pool {
             Err(_) => {
                 let what = format!("no answer from Redis within {:?}", self.call_timeout);
                 let failure = match sent.lock().take() {
-                    // What does not answer this does not answer the next one either.
                     Some(link) => {
-                        Link::give_up(&link);
+                        // What does not answer this does not answer the next one either, if it had time enough.
+                        if limit >= self.call_timeout / 2 {
+                            Link::give_up(&link);
+                        }
                         Failure::Unknown(what)
                     }
                     None => Failure::NotDone(what),

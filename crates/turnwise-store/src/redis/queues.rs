@@ -62,9 +62,8 @@ fn removed(value: &Value) -> Result<ItemResult<Removed>> {
 }
 
 /// Messages from name, record and body of each.
-fn kept(values: Vec<Value>, now: Timestamp) -> Result<Vec<codec::Kept>> {
+fn kept(mut values: std::vec::IntoIter<Value>, now: Timestamp) -> Result<Vec<codec::Kept>> {
     let mut all = Vec::with_capacity(values.len() / 3);
-    let mut values = values.into_iter();
     while let Some(name) = values.next() {
         let (Some(record), Some(body)) = (values.next(), values.next()) else {
             return Err(corrupt("an answer"));
@@ -124,7 +123,7 @@ impl QueueStore for RedisStore {
         let mut answers = self.claims.call(vec![item], weight, bytes).await?;
         let (_, answer) = answers.pop().ok_or_else(|| corrupt("answers"))??;
         // A lease that ends as it begins, on a clock that stands still, was handed out all the same.
-        let claimed = kept(array(answer)?, Timestamp::MIN)?;
+        let claimed = kept(array(answer)?.into_iter(), Timestamp::MIN)?;
         let deliveries = claimed.into_iter().map(codec::Kept::delivery).collect::<Result<Vec<_>>>()?;
         if let Some(token) = deliveries.iter().map(|delivery| delivery.receipt.token.0).max() {
             self.core.pool.learn_numbers(0, token);
@@ -172,11 +171,14 @@ impl QueueStore for RedisStore {
 
     async fn redrive(&self, queue: &QueueName, dead: Vec<MessageId>) -> Result<u32> {
         check::batch(dead.len())?;
-        let mut redriven = 0;
-        for (step, ids) in dead.chunks(SCRIPT_ITEMS_MAX).enumerate() {
-            let told = self.run(scripts::REDRIVE, &id_arguments(queue, ids)).await;
-            let reply = told.map_err(|error| once_begun(step > 0, error))?;
-            redriven += count::<u32>(&reply.answer)?;
+        let (mut rest, mut redriven, deadline) = (dead.as_slice(), 0, self.core.deadline());
+        while !rest.is_empty() {
+            let step = rest.get(..SCRIPT_ITEMS_MAX).unwrap_or(rest);
+            let told = self.core.run_before(deadline, scripts::REDRIVE, &id_arguments(queue, step)).await;
+            let answer = array(told.map_err(|error| once_begun(redriven > 0, error))?.answer)?;
+            let [done, dead] = answer.as_slice() else { return Err(corrupt("an answer")) };
+            redriven += count::<u32>(dead)?;
+            rest = rest.get(count::<usize>(done)?..).unwrap_or_default();
         }
         Ok(redriven)
     }
@@ -188,13 +190,19 @@ impl QueueStore for RedisStore {
 
     async fn get(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<Vec<Option<MessageInfo>>> {
         check::batch(ids.len())?;
+        let (mut rest, deadline) = (ids.as_slice(), self.core.deadline());
         let mut answers = Vec::with_capacity(ids.len());
-        for some in ids.chunks(SCRIPT_ITEMS_MAX) {
-            let reply = self.run(scripts::GET, &id_arguments(queue, some)).await?;
-            let found = kept(array(reply.answer)?, reply.now)?;
-            let mut found = found.into_iter().map(|kept| kept.info).peekable();
+        while !rest.is_empty() {
+            let some = rest.get(..SCRIPT_ITEMS_MAX).unwrap_or(rest);
+            let mut arguments = id_arguments(queue, some);
+            arguments.insert(1, ANSWER_BYTES_MAX.to_string().into_bytes());
+            let reply = self.core.run_before(deadline, scripts::GET, &arguments).await?;
+            let mut values = array(reply.answer)?.into_iter();
+            let done = count::<usize>(&values.next().unwrap_or_default())?.max(1);
+            let mut found = kept(values, reply.now)?.into_iter().map(|kept| kept.info).peekable();
             // Answers come in the order of the questions, those that are not there left out.
-            answers.extend(some.iter().map(|id| found.next_if(|info| info.id == *id)));
+            answers.extend(some.iter().take(done).map(|id| found.next_if(|info| info.id == *id)));
+            rest = rest.get(done..).unwrap_or_default();
         }
         Ok(answers)
     }
@@ -250,25 +258,23 @@ impl QueueStore for RedisStore {
         limit: u32,
     ) -> Result<Vec<MessageInfo>> {
         let limit = limit.min(LIST_LIMIT_MAX) as usize;
-        let mut listed: Vec<MessageInfo> = Vec::new();
-        let mut after = after.map_or(0, MessageId::seq);
+        let (mut listed, deadline): (Vec<MessageInfo>, _) = (Vec::new(), self.core.deadline());
+        let mut after = after.map_or(0, MessageId::seq).to_string().into_bytes();
         while listed.len() < limit {
             let page = (limit - listed.len()).min(SCRIPT_ITEMS_MAX);
             let arguments = [
                 codec::name_bytes(queue),
                 stage_text(stage).into_bytes(),
-                after.to_string().into_bytes(),
+                after,
                 page.to_string().into_bytes(),
                 ANSWER_BYTES_MAX.to_string().into_bytes(),
             ];
-            let reply = self.run(scripts::LIST, &arguments).await?;
-            let found = kept(array(reply.answer)?, reply.now)?;
-            let Some(last) = found.last().map(|kept| kept.info.id.seq()) else { break };
-            let is_whole = found.len() == page;
-            after = last;
-            listed.extend(found.into_iter().map(|kept| kept.info));
-            if !is_whole {
-                // The end, or as much as one answer may hold.
+            let reply = self.core.run_before(deadline, scripts::LIST, &arguments).await?;
+            let mut values = array(reply.answer)?.into_iter();
+            let done = count::<usize>(&values.next().unwrap_or_default())?;
+            after = bytes(values.next().unwrap_or_default())?.to_vec();
+            listed.extend(kept(values, reply.now)?.into_iter().map(|kept| kept.info));
+            if done < page {
                 break;
             }
         }

@@ -15,6 +15,8 @@ use turnwise_core::{
 
 /// Topics that one script drops.
 const DROPPED_MAX: usize = 250;
+/// Stretches of the log, of `TICK_ITEMS_MAX` chunks each, that one page over many topics looks through.
+const READ_MANY_STEPS_MAX: u32 = 10;
 
 fn position(epoch: u64, offset: &Value) -> Result<ItemResult<Position>> {
     Ok(match count(offset)? {
@@ -100,15 +102,18 @@ impl TopicStore for RedisStore {
         limit: u32,
     ) -> Result<ReadMany> {
         let patterns: Vec<Vec<u8>> = patterns.iter().map(codec::pattern_item).collect();
-        let (mut after, mut gap) = (after, false);
+        let (mut after, mut gap, deadline) = (after, false, self.core.deadline());
+        let limit = limit.clamp(1, LIST_LIMIT_MAX);
+        let mut steps = 0;
         loop {
+            steps += 1;
             let mut arguments = vec![
                 after.seq.to_string().into_bytes(),
                 after.epoch.0.to_string().into_bytes(),
                 limit.to_string().into_bytes(),
             ];
             arguments.extend(patterns.iter().cloned());
-            let reply = self.run(scripts::READ_MANY, &arguments).await?;
+            let reply = self.core.run_before(deadline, scripts::READ_MANY, &arguments).await?;
             let mut parts = array(reply.answer)?.into_iter();
             let mut number = || count::<u64>(&parts.next().unwrap_or_default());
             let (missed, next, more) = (number()?, number()?, number()?);
@@ -123,8 +128,8 @@ impl TopicStore for RedisStore {
                 events.extend(kept.map(|event| (topic.clone(), event)));
             }
             after = StorePosition { epoch: Epoch(reply.epoch), seq: next };
-            // A stretch of the log without anything that was asked for is no end.
-            if more == 0 || !events.is_empty() {
+            // A stretch of the log without anything that was asked for is no end, but many of them are one page.
+            if more == 0 || !events.is_empty() || steps == READ_MANY_STEPS_MAX {
                 return Ok(ReadMany { events, next: after, gap });
             }
         }
@@ -138,11 +143,12 @@ impl TopicStore for RedisStore {
     ) -> Result<Vec<TopicInfo>> {
         let limit = limit.min(LIST_LIMIT_MAX) as usize;
         let mut after = after.as_ref().map(codec::name_bytes).unwrap_or_default();
-        let mut found = Vec::new();
+        let (mut found, deadline) = (Vec::new(), self.core.deadline());
         while found.len() < limit {
             let rest = (limit - found.len()).to_string().into_bytes();
             let arguments = [codec::pattern_item(pattern), after, rest];
-            let mut parts = array(self.run(scripts::TOPICS_OF, &arguments).await?.answer)?.into_iter();
+            let told = self.core.run_before(deadline, scripts::TOPICS_OF, &arguments).await?;
+            let mut parts = array(told.answer)?.into_iter();
             after = bytes(parts.next().unwrap_or_default())?.to_vec();
             let more = integer(&parts.next().unwrap_or_default())?;
             while let Some(name) = parts.next() {
@@ -158,9 +164,9 @@ impl TopicStore for RedisStore {
 
     async fn trim(&self, topic: &TopicName, before: Offset) -> Result<()> {
         let arguments = [codec::name_bytes(topic), before.0.to_string().into_bytes()];
-        let mut has_begun = false;
+        let (mut has_begun, deadline) = (false, self.core.deadline());
         loop {
-            let told = self.run(scripts::TRIM, &arguments).await;
+            let told = self.core.run_before(deadline, scripts::TRIM, &arguments).await;
             let reply = told.map_err(|error| once_begun(has_begun, error))?;
             if integer(&reply.answer)? != 1 {
                 return Ok(());
@@ -172,12 +178,13 @@ impl TopicStore for RedisStore {
     async fn drop_topics(&self, names: Vec<TopicName>) -> Result<u32> {
         let names: Vec<Vec<u8>> = names.iter().map(codec::name_bytes).collect();
         let (mut rest, mut dropped) = (names.as_slice(), 0);
+        let (mut has_begun, deadline) = (false, self.core.deadline());
         while !rest.is_empty() {
             let step = rest.get(..DROPPED_MAX).unwrap_or(rest);
-            let told = self.run(scripts::DROP_TOPICS, step).await;
-            let has_begun = rest.len() < names.len();
+            let told = self.core.run_before(deadline, scripts::DROP_TOPICS, step).await;
             let done = array(told.map_err(|error| once_begun(has_begun, error))?.answer)?;
             let [done, there] = done.as_slice() else { return Err(corrupt("an answer")) };
+            has_begun = true;
             dropped += count::<u32>(there)?;
             rest = rest.get(count::<usize>(done)?..).unwrap_or_default();
         }

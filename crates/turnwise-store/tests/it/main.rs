@@ -15,7 +15,11 @@ mod postgres;
 mod power_cut;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redis_bounds;
 mod reopen;
+#[cfg(feature = "redis")]
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

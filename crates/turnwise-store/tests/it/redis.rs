@@ -12,18 +12,18 @@ use turnwise_store::embedded::Durability;
 use turnwise_store::redis::{RedisConfig, RedisStore};
 use turnwise_testkit::servers::{Server, redis};
 
-const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 /// Longest wait for something that has to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Conversations, and messages of each, in the histories.
 const KEYS: usize = 12;
 const EACH: usize = 25;
 
-fn queue() -> QueueName {
+pub(crate) fn queue() -> QueueName {
     Name::new("acme", Kind::Turns, "jobs").unwrap()
 }
 
-fn message(key: usize, n: usize) -> NewMessage {
+pub(crate) fn message(key: usize, n: usize) -> NewMessage {
     let dedup = Dedup { key: format!("{key}-{n}").into(), window: LEASE, content_hash: [0; 16] };
     NewMessage {
         key: Some(OrderingKey(format!("k{key}").into())),
@@ -32,20 +32,20 @@ fn message(key: usize, n: usize) -> NewMessage {
     }
 }
 
-fn event(text: &str) -> NewEvent {
+pub(crate) fn event(text: &str) -> NewEvent {
     let topic = Name::new("acme", Kind::Reply, "t").unwrap();
     NewEvent { topic, event_type: "e".into(), data: text.to_owned().into(), dedup: None, keep_until: None }
 }
 
-fn claim(limit: u32) -> Claim {
+pub(crate) fn claim(limit: u32) -> Claim {
     Claim { queue: queue(), limit, lease: LEASE, durable: true }
 }
 
-fn ack(delivery: &Delivery) -> Vec<Settlement> {
+pub(crate) fn ack(delivery: &Delivery) -> Vec<Settlement> {
     vec![Settlement { receipt: delivery.receipt.clone(), outcome: Outcome::Ack, effects: Vec::new() }]
 }
 
-async fn open(server: &Server) -> Arc<RedisStore> {
+pub(crate) async fn open(server: &Server) -> Arc<RedisStore> {
     RedisStore::open(&redis::url(server), RedisConfig::default(), None).await.unwrap()
 }
 
@@ -205,10 +205,10 @@ async fn a_server_without_room_says_so_and_goes_on_with_room() {
 }
 
 /// A connection for what an administrator does.
-struct Admin(tokio::io::BufReader<tokio::net::TcpStream>);
+pub(crate) struct Admin(tokio::io::BufReader<tokio::net::TcpStream>);
 
 impl Admin {
-    async fn connect(server: &Server) -> Admin {
+    pub(crate) async fn connect(server: &Server) -> Admin {
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
         Admin(tokio::io::BufReader::new(stream))
     }
@@ -220,7 +220,7 @@ impl Admin {
     }
 
     /// One command; its answer, or the lines of a list.
-    async fn ask(&mut self, command: &str) -> Vec<String> {
+    pub(crate) async fn ask(&mut self, command: &str) -> Vec<String> {
         tokio::io::AsyncWriteExt::write_all(&mut self.0, format!("{command}\r\n").as_bytes()).await.unwrap();
         let first = self.line().await;
         let Some(count) = first.strip_prefix('*') else { return vec![first] };
@@ -276,7 +276,7 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 }
 
 /// Puts the files of another time in the place of the server's.
-fn turn_back(server: &Server, files: Option<&std::path::Path>) {
+pub(crate) fn turn_back(server: &Server, files: Option<&std::path::Path>) {
     server.kill();
     let data = server.folder().join("appendonlydir");
     for entry in std::fs::read_dir(&data).unwrap() {

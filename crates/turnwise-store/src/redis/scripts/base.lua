@@ -2,7 +2,7 @@
 -- ARGV: epoch, writes this node has seen acknowledged, the time or '', this node, then what the operation needs.
 local P = KEYS[1]
 local call, pack, unpack_one = redis.call, cmsgpack.pack, cmsgpack.unpack
-local meta = call('HMGET', P .. 'meta', 'epoch', 'writes', 'seq', 'token', 'next')
+local meta = call('HMGET', P .. 'meta', 'epoch', 'writes', 'seq', 'token', 'next', 'behind')
 if meta[1] ~= ARGV[1] or tonumber(meta[2]) < tonumber(ARGV[2]) then
   -- Clause X5: another history than the one this node has seen. Nothing is done until it has joined this one.
   return redis.error_reply('TWLOST the history of this store is another one')
@@ -10,6 +10,8 @@ end
 local writes, seq, token = tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
 -- Nothing falls due, lapses or expires before this time; perhaps nothing does then either.
 local next_due = tonumber(meta[5] or 0)
+-- What fell due by this time takes its place before anything new, also on a clock that stepped back since.
+local behind = tonumber(meta[6] or 0)
 -- The time: the only line that asks for it. Tests bring their own.
 local now = tonumber(ARGV[3])
 if not now then
@@ -189,6 +191,9 @@ local function finish(answer)
   if dirty then
     writes = writes + 1
     call('HSET', P .. 'meta', 'writes', writes, 'seq', seq, 'token', token, 'next', next_due)
+    if behind ~= tonumber(meta[6] or 0) then
+      call('HSET', P .. 'meta', 'behind', behind)
+    end
     if next(hinted_queues) or next(hinted_topics) then
       hints = pack({ ARGV[4], keys_of(hinted_queues), keys_of(hinted_topics) })
       call('PUBLISH', P .. 'hints', hints)

@@ -220,24 +220,28 @@ local function tick()
   end
 end
 
--- Q10: what is due in a key takes its place before anything new does. Answers whether all of it has, which may be more
--- than the server can stand still for.
+-- Q10: what is due in a key takes its place before anything new does. Answers whether all of it has: one script lines up
+-- no more than the server can stand still for.
 -- numbers: LINE_UP_MAX=10000
-local function line_up_key(queue, key, limit)
-  if not key or now < next_due then
+local lined_up = 0
+local function line_up_key(queue, key)
+  local until_then = math.max(now, behind)
+  if not key or until_then < next_due then
     return true
   end
   local index = waiting_key(queue, key)
-  for _ = 1, limit do
+  while true do
     local first = call('ZRANGE', index, 0, 0, 'WITHSCORES')
-    if #first == 0 or tonumber(first[2]) > now then
+    if #first == 0 or tonumber(first[2]) > until_then then
       return true
+    elseif lined_up == LINE_UP_MAX then
+      return false
     end
+    lined_up = lined_up + 1
     write('ZREM', P .. 'due', first[1])
     write('ZREM', index, first[1])
     come_due(first[1])
   end
-  return false
 end
 
 -- A message by its name and nonce, with what time has brought to it; nil for another queue's or another nonce.
@@ -258,10 +262,10 @@ local function notice(name, nonce, queue)
   end
 end
 
--- Stores one message. Codes: 0 stored, 1 stored before, 2 the dedup key has other content, 3 the lane is full,
+-- Stores one message; an effect, which cannot come again, in any case. Codes: 0 stored, 1 stored before, 2 the dedup key has other content, 3 the lane is full,
 -- 4 others of its key have to take their places first, and some have.
 -- Then its number, its nonce, its position, and whether one ahead of it is leased.
-local function enqueue_one(new, ended, ignores_limit)
+local function enqueue_one(new, ended, is_effect)
   local queue, key, dedup, nonce = new[1], new[2], new[10], new[7]
   local scope = dedup and 'q' .. queue .. '\1' .. dedup[1]
   if dedup then
@@ -270,11 +274,16 @@ local function enqueue_one(new, ended, ignores_limit)
       return { code, answer, its_nonce, 0, 0 }
     end
   end
-  -- What happens with the end of another message cannot come again.
-  if not line_up_key(queue, key, ignores_limit and math.huge or LINE_UP_MAX) then
-    return { 4, 0, '', 0, 0 }
+  local due = new[5] and new[5] > now and new[5]
+  if not line_up_key(queue, key) then
+    if not is_effect then
+      return { 4, 0, '', 0, 0 }
+    elseif not due then
+      -- It waits behind all that is due now, and takes its place after them.
+      due, behind = now, math.max(behind, now)
+    end
   end
-  if key and new[11] and not ignores_limit then
+  if key and new[11] and not is_effect then
     if call('ZCARD', P .. 'lane:' .. queue .. '\1' .. key) >= new[11] then
       return { 3, 0, '', 0, 0 }
     end
@@ -284,7 +293,6 @@ local function enqueue_one(new, ended, ignores_limit)
   if dedup then
     remember(scope, dedup, number, nonce)
   end
-  local due = new[5] and new[5] > now and new[5]
   local stage = due and SCHEDULED or READY
   local known = {
     queue, key, new[3], new[4], now, due, new[6], nonce, ended or false,

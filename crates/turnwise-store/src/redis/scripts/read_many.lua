@@ -22,9 +22,9 @@ for _, member in ipairs(range) do
   for _, pattern in ipairs(patterns) do
     is_wanted = is_wanted or is_match(pattern, topic)
   end
-  if is_wanted then
+  local chunk = is_wanted and call('HGET', P .. 'events', name)
+  if chunk then
     local known = topic_of(topic)
-    local chunk = call('HGET', P .. 'events', name)
     bytes = bytes + #chunk
     if events > 0 and bytes > PAGE_BYTES_MAX then
       is_over = true

@@ -1,11 +1,13 @@
--- queue, then name and nonce of each. Answers how many were dead.
+-- queue, then name and nonce of each. Answers how many of them are done with, and how many of those were dead.
 tick()
-local redriven = 0
+local done, redriven = 0, 0
 for at = 6, #ARGV, 2 do
   local name = ARGV[at]
   local known = notice(name, ARGV[at + 1], ARGV[5])
   if known and known[STAGE] == DEAD then
-    line_up_key(known[Q], known[KEY], math.huge)
+    if not line_up_key(known[Q], known[KEY]) then
+      break
+    end
     move_to(name, known, READY)
     known[PLACE], known[ATTEMPT] = next_seq(), 0
     if known[EXPIRES] then
@@ -15,5 +17,6 @@ for at = 6, #ARGV, 2 do
     refresh(name)
     redriven = redriven + 1
   end
+  done = done + 1
 end
-return finish(redriven)
+return finish({ done, redriven })
