@@ -277,6 +277,7 @@ pub(crate) async fn open_store(config: &Config) -> Result<Opened, Failure> {
                 durability: if server.is_durable { Durability::Immediate } else { Durability::Relaxed },
                 pool: server.connections as usize,
                 call_timeout: server.timeout,
+                ..RedisConfig::default()
             };
             return open::connect(url.text(), redis).await.map_err(not_open);
         }

@@ -22,8 +22,8 @@ pub(super) const ITEM_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(super) const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of small batches of several callers that go into one script together.
 pub(super) const GATHERED_BYTES_MAX: usize = 1024 * 1024;
-/// A connection for hints that is silent for so long is asked for a sign; silent as long again it is given up.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// [`RedisConfig::silence_max`] of everybody but a test.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Times one operation is tried after answers that surely mean that nothing was done.
 pub(super) const TRIES_MAX: u32 = 4;
 /// Commands that wait in one connection.
@@ -48,6 +48,8 @@ pub struct RedisConfig {
     pub pool: usize,
     /// Every operation ends within this time.
     pub call_timeout: Duration,
+    /// A connection for hints that is silent for so long is asked for a sign; silent as long again it is given up.
+    pub silence_max: Duration,
 }
 
 impl Default for RedisConfig {
@@ -57,6 +59,7 @@ impl Default for RedisConfig {
             durability: Durability::Immediate,
             pool: 4,
             call_timeout: Duration::from_secs(10),
+            silence_max: SILENCE_MAX,
         }
     }
 }

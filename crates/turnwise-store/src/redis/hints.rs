@@ -1,7 +1,7 @@
 //! Hints between the nodes of a store, and at what time brings. Two tasks for a store, whatever it holds.
 
 use super::codec::{self, Hints};
-use super::config::{NAP_MAX, NAP_MIN, PAUSE_MAX, PAUSE_MIN, SILENCE_MAX};
+use super::config::{NAP_MAX, NAP_MIN, PAUSE_MAX, PAUSE_MIN};
 use super::pool::Pool;
 use super::scripts;
 use super::{array, bytes};
@@ -61,7 +61,7 @@ async fn pass_on_until_broken(
     let mut is_asked = false;
     loop {
         let heard = tokio::select! {
-            heard = tokio::time::timeout(SILENCE_MAX, messages.next()) => heard,
+            heard = tokio::time::timeout(pool.silence_max, messages.next()) => heard,
             () = missed.notified() => {
                 wake_all(pool, hub).await;
                 continue;

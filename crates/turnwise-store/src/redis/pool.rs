@@ -62,6 +62,7 @@ pub(super) struct Pool {
     /// Who this node is among those that share the store.
     pub(super) node: String,
     call_timeout: Duration,
+    pub(super) silence_max: Duration,
     clock: Option<Clock>,
     slots: Vec<tokio::sync::Mutex<Slot>>,
     next: AtomicUsize,
@@ -101,6 +102,7 @@ impl Pool {
             prefix: config.prefix()?,
             node: format!("{:016x}", random()),
             call_timeout: config.call_timeout,
+            silence_max: config.silence_max,
             clock,
             slots: (0..config.pool.max(1)).map(|_| tokio::sync::Mutex::default()).collect(),
             next: AtomicUsize::new(0),

@@ -17,6 +17,8 @@ mod power_cut;
 mod redis;
 #[cfg(feature = "redis")]
 mod redis_bounds;
+#[cfg(feature = "redis")]
+mod redis_wire;
 mod reopen;
 #[cfg(feature = "redis")]
 mod wire;
