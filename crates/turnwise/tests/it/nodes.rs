@@ -24,8 +24,10 @@ const CONVERSATIONS_ENV: &str = "TURNWISE_NODE_CONVERSATIONS";
 const CLIENTS: usize = 12;
 /// One of so many turns is read as it comes, at both nodes in turn.
 const READ_EVERY: u64 = 4;
-/// A dead node's turns are called by the other one after this time.
-const LEASE_SECONDS: &str = "4";
+/// Of two nodes one of which is killed: the dead node's turns are called by the other one after this time.
+const KILLING_LEASE_SECONDS: &str = "4";
+/// Of two nodes that are stopped in order: no lease runs out however busy the machine is.
+const ROLLING_LEASE_SECONDS: &str = "60";
 /// Between two kills: longer than a lease, so that both nodes have worked again.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Between two messages of one client.
@@ -229,16 +231,18 @@ struct Nodes {
     store: String,
     /// Of one node at once.
     calls: &'static str,
+    lease_seconds: &'static str,
     running: [Option<Running>; 2],
     ports: [u16; 2],
 }
 
 impl Nodes {
-    async fn start(store: String, calls: &'static str) -> Nodes {
+    async fn start(store: String, calls: &'static str, lease_seconds: &'static str) -> Nodes {
         let config = AgentConfig { delay_ms: 5, delay_spread_ms: 20, ..AgentConfig::default() };
         let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), config).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut nodes = Nodes { folder, agent, store, calls, running: [None, None], ports: [0, 0] };
+        let (running, ports) = ([None, None], [0, 0]);
+        let mut nodes = Nodes { folder, agent, store, calls, lease_seconds, running, ports };
         for node in 0..2 {
             nodes.run(node).await;
         }
@@ -248,7 +252,7 @@ impl Nodes {
     async fn run(&mut self, node: usize) {
         let env = [
             ("TURNWISE_STORE", self.store.as_str()),
-            ("TURNWISE_TURN_LEASE", LEASE_SECONDS),
+            ("TURNWISE_TURN_LEASE", self.lease_seconds),
             ("TURNWISE_AGENT_CONCURRENCY", self.calls),
         ];
         let running = serve(self.folder.path(), self.ports[node], Some(&self.agent.base_url()), &env).await;
@@ -263,7 +267,7 @@ impl Nodes {
 
 async fn nothing_is_lost_when_nodes_are_killed(store: String) {
     let (kills, conversations) = (count_of(KILLS_ENV, KILLS), count_of(CONVERSATIONS_ENV, CONVERSATIONS));
-    let mut nodes = Nodes::start(store, KILLING_CALLS).await;
+    let mut nodes = Nodes::start(store, KILLING_CALLS, KILLING_LEASE_SECONDS).await;
     let history = History::of(&nodes);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
@@ -304,7 +308,7 @@ async fn nothing_is_lost_when_nodes_are_killed(store: String) {
 /// Both nodes are stopped and started again in turn while conversations are read: nobody notices.
 async fn nobody_notices_rolling_restarts(store: String) {
     let (rolls, streams) = (count_of(ROLLS_ENV, ROLLS), count_of(STREAMS_ENV, STREAMS));
-    let mut nodes = Nodes::start(store, ROLLING_CALLS).await;
+    let mut nodes = Nodes::start(store, ROLLING_CALLS, ROLLING_LEASE_SECONDS).await;
     let history = History::of(&nodes);
     let mut readers = JoinSet::new();
     for reader in 0..streams {
