@@ -12,6 +12,7 @@ pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod prng;
+pub mod proxy;
 pub mod report;
 pub mod servers;
 pub mod sim;
@@ -22,4 +23,5 @@ pub mod turns;
 pub use clock::ManualClock;
 pub use harness::Harness;
 pub use prng::Prng;
+pub use proxy::{Cut, Flow, Passed, Proxy};
 pub use trial::{Broken, Trial, Verdict};
