@@ -3,8 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod crash;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod cuts;
 mod damage;
 mod eio;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod faults;
 mod fixture;
 mod full;
 mod hang;

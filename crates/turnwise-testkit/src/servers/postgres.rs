@@ -143,6 +143,18 @@ impl Postgres {
         Some(Postgres { server: Server::start(launch) })
     }
 
+    /// Kills it and starts it again on the same port with an empty database.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart_empty(&self) {
+        self.server.kill();
+        let data = self.server.folder().join("data");
+        std::fs::remove_dir_all(&data).expect("a killed server holds nothing");
+        prepare(self.server.folder());
+        self.server.restart();
+    }
+
     /// The URL of its database, with `schema` for the tables of one store.
     #[must_use]
     pub fn url(&self, schema: &str) -> String {
