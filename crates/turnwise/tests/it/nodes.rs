@@ -1,6 +1,8 @@
 //! Equal nodes on one store, of which one is killed again and again under load: no conversation is called twice
 //! at once or out of order, every turn ends once, and who reads at the other node reads whole answers.
 
+mod store_outage;
+
 use crate::support::{Running, count_of, receipt, serve, stored, submit};
 use http::Method;
 use serde_json::Value;
@@ -59,6 +61,9 @@ struct History {
     accepted: Mutex<Vec<(String, TurnReceipt)>>,
     read: AtomicU64,
     resumed: AtomicU64,
+    /// Requests that were told that nothing was stored, and those that nobody could tell anything.
+    refused: AtomicU64,
+    unknown: AtomicU64,
     /// Most calls that a completed turn took.
     attempts: AtomicU64,
 }
@@ -73,6 +78,8 @@ impl History {
             accepted: Mutex::default(),
             read: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
         })
     }
@@ -85,11 +92,12 @@ impl History {
         self.urls.lock().await[usize::try_from(node % 2).unwrap()].clone()
     }
 
-    /// Sends until one of the nodes says that it has the message: the same one, however often.
+    /// Sends until one of the nodes says that it has the message: the same one, however often. Once all its tries
+    /// were told that nothing was stored it is another one: were it stored, it would be a turn of nobody.
     async fn send(&self, user: &str, number: u64) -> Option<String> {
         // An answer that streams takes a second.
         let text = if number.is_multiple_of(2) { "short [[events=0]]" } else { "long [[events=10 gap=100]]" };
-        let (own_id, sent) = (format!("m{number}"), self.tick());
+        let (mut own_id, mut sent, mut is_uncertain) = (format!("m{number}"), self.tick(), false);
         for node in number.. {
             let mut conn = Conn::new(&self.url(node).await);
             match submit(&mut conn, user, text, Some(&own_id)).await {
@@ -99,10 +107,23 @@ impl History {
                     self.accepted.lock().await.push((user.to_owned(), receipt));
                     return Some(id);
                 }
-                Ok((429, _)) if self.stop.load(Ordering::SeqCst) => return None,
-                Ok((429 | 503, _)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Ok((429, _)) if self.stop.load(Ordering::SeqCst) && !is_uncertain => return None,
+                Ok((503, body)) if body["code"] == "store_unavailable" => {
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    if !is_uncertain {
+                        sent = self.tick();
+                        own_id = format!("m{number}-{sent}");
+                    }
+                }
+                Ok((429 | 503, _)) => {}
+                Ok((500, body)) if body["code"] == "outcome_unknown" => {
+                    self.unknown.fetch_add(1, Ordering::SeqCst);
+                    is_uncertain = true;
+                }
+                Err(_) => is_uncertain = true,
                 Ok((status, body)) => panic!("{status}: {body}"),
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         None
     }
