@@ -73,6 +73,9 @@ pub(super) struct Pool {
     made: Mutex<Option<Moment>>,
     back: Notify,
     shas: Mutex<Vec<String>>,
+    /// How often the scripts were loaded anew, and who does it just now.
+    loads: AtomicU64,
+    loading: tokio::sync::Mutex<()>,
     seen: Mutex<Seen>,
     epoch: AtomicU64,
     pub(super) counts: Arc<Counts>,
@@ -111,6 +114,8 @@ impl Pool {
             made: Mutex::new(None),
             back: Notify::new(),
             shas: Mutex::new(Vec::new()),
+            loads: AtomicU64::new(0),
+            loading: tokio::sync::Mutex::default(),
             seen: Mutex::new(Seen::default()),
             epoch: AtomicU64::new(0),
             counts: Arc::default(),
@@ -218,6 +223,7 @@ impl Pool {
     ) -> Tried<Reply> {
         let mut tries = 0;
         loop {
+            let loads = self.loads.load(Ordering::Acquire);
             let waits = self.counts.waits();
             let link = self.link().await;
             drop(waits);
@@ -234,7 +240,7 @@ impl Pool {
             tries += 1;
             match &failure {
                 Failure::Again(what, _) if tries < TRIES_MAX => match what {
-                    Again::Scripts => self.load_scripts(&link).await?,
+                    Again::Scripts => self.load_once(&link, loads).await?,
                     Again::Join => self.join(&link).await?,
                     Again::Owner => {
                         *self.owner.lock() = None;
@@ -397,6 +403,17 @@ impl Pool {
         ranges.into_iter().find_map(|range| owner_of(slot, range, asked)).ok_or_else(|| {
             Failure::NotDone("no node of the cluster serves the slot of this namespace".into())
         })
+    }
+
+    /// Loads what the server forgot, unless somebody has since `loads` was read: a crowd that meets a server that was
+    /// started again does it once.
+    async fn load_once(&self, link: &Link, loads: u64) -> Tried<()> {
+        let _turn = self.loading.lock().await;
+        if self.loads.load(Ordering::Acquire) == loads {
+            self.load_scripts(link).await?;
+            self.loads.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
     }
 
     async fn load_scripts(&self, link: &Link) -> Tried<()> {
