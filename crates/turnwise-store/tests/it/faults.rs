@@ -98,8 +98,13 @@ fn message(n: usize) -> NewMessage {
 /// A connection that breaks while a store is opened is no reason to refuse the server, and leaves nothing behind
 /// that the next one stumbles over.
 async fn opening_survives_cuts(engine: Engine) {
-    let proxy = Proxy::start(engine.port()).await.unwrap();
-    proxy.watch(None);
+    // A way for each: nothing that another store said late is taken for the opening.
+    let way = async |cut| {
+        let proxy = Proxy::start(engine.port()).await.unwrap();
+        proxy.watch(cut);
+        proxy
+    };
+    let proxy = way(None).await;
     drop(engine.open(proxy.port(), "whole", 1, CALL_TIMEOUT, None).await.unwrap());
     let whole = proxy.passed();
     let places = |all: u64| (0..CUTS).map(move |n| n * (all - 1) / (CUTS - 1));
@@ -107,14 +112,14 @@ async fn opening_survives_cuts(engine: Engine) {
     let mut whole_ones = Vec::new();
     for (n, cut) in cuts.enumerate() {
         let space = format!("space{n}");
-        proxy.watch(Some(cut));
+        let proxy = way(Some(cut)).await;
         let opening = engine.open(proxy.port(), &space, 1, CALL_TIMEOUT, None);
         match tokio::time::timeout(PATIENCE, opening).await.expect("it ends") {
             Ok(_) => whole_ones.push((cut, proxy.passed())),
             Err(StoreError::Unavailable(_)) => {}
             Err(error) => panic!("{cut:?} of {whole:?}: {error:?}"),
         }
-        let _ = proxy.passed();
+        proxy.watch(None);
         let store = engine.open(proxy.port(), &space, 1, CALL_TIMEOUT, None).await.unwrap();
         store.enqueue(vec![message(n)]).await.unwrap();
         assert_eq!(store.depth(&queue()).await.unwrap().ready, 1, "{cut:?} of {whole:?}");
@@ -189,6 +194,48 @@ mod on_redis {
         set(PASSWORDS[0]).await;
         goes_on(&*store, maybe).await;
         assert_eq!(store.losses(), 0);
+    }
+}
+
+#[cfg(feature = "redis")]
+mod forgotten_scripts {
+    use super::*;
+    use crate::redis::Admin;
+    use futures_util::future::join_all;
+
+    /// Calls that meet a server without scripts at once.
+    const CROWD: usize = 200;
+
+    /// How often the server was asked to load a script.
+    async fn loads(admin: &mut Admin) -> u64 {
+        admin.ask("INFO commandstats").await;
+        let mut loads = 0;
+        loop {
+            let line = admin.line().await;
+            if line.is_empty() {
+                return loads;
+            }
+            if line.starts_with("cmdstat_script") && !line.contains("flush") {
+                let calls = line.split("calls=").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+                loads += calls.parse::<u64>().unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_meets_a_server_without_scripts_loads_them_once() {
+        let Some(engine) = Engine::redis() else { return };
+        let Engine::Redis(server) = &engine else { return };
+        let mut admin = Admin::connect(server).await;
+        let store = engine.open(engine.port(), "crowd", 4, CALL_TIMEOUT, None).await.unwrap();
+        let once = loads(&mut admin).await;
+        assert!(once > 0);
+        admin.ask("SCRIPT FLUSH SYNC").await;
+        let queue = queue();
+        for told in join_all((0..CROWD).map(|_| store.depth(&queue))).await {
+            told.unwrap();
+        }
+        assert_eq!(loads(&mut admin).await, 2 * once, "all scripts once more, however many missed them");
     }
 }
 

@@ -213,7 +213,7 @@ impl Admin {
         Admin(tokio::io::BufReader::new(stream))
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let mut line = String::new();
         tokio::io::AsyncBufReadExt::read_line(&mut self.0, &mut line).await.unwrap();
         line.trim_end().to_owned()
