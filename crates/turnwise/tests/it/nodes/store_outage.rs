@@ -1,7 +1,9 @@
 //! The server that two nodes share is killed and started again under load, and is away for a while: nothing that
 //! was accepted is lost, what was refused was not stored, and everything goes on without help.
 
-use super::{CLIENTS, CONVERSATIONS, CONVERSATIONS_ENV, History, KILLING_CALLS, Nodes};
+use super::{
+    CLIENTS, CONVERSATIONS, CONVERSATIONS_ENV, History, KILLING_CALLS, KILLING_LEASE_SECONDS, Nodes,
+};
 use crate::support::{PATIENCE, count_of};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ async fn more_are_accepted(history: &History, more: usize) -> Duration {
 async fn nothing_is_lost_when_the_server_goes(server: &Server, store: String) {
     let (kills, seconds) = (count_of(KILLS_ENV, KILLS), count_of(SECONDS_ENV, SECONDS));
     let conversations = count_of(CONVERSATIONS_ENV, CONVERSATIONS);
-    let nodes = Nodes::start(store, KILLING_CALLS).await;
+    let nodes = Nodes::start(store, KILLING_CALLS, KILLING_LEASE_SECONDS).await;
     let history = History::of(&nodes);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
