@@ -10,8 +10,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use turnwise_core::{Result, StoreError};
 
-/// Steps of one operation on their way at once: while they are, further calls gather.
-const STEPS_MAX: usize = 2;
 /// Calls that wait at once; further ones are refused.
 const WAITING_MAX: usize = 16_384;
 /// Bytes that wait at once.
@@ -39,6 +37,8 @@ pub(crate) trait Step: Send + Sync + 'static {
 pub(crate) struct Measure {
     /// What the server is called in errors.
     pub(crate) server: &'static str,
+    /// Steps on their way at once: while they are, further calls gather.
+    pub(crate) steps: usize,
     /// The weight of the calls in one step; a call weighs as many as the things it does.
     pub(crate) weight: usize,
     /// Their bytes.
@@ -130,7 +130,7 @@ impl<S: Step> Gather<S> {
         let id = state.last_id;
         state.bytes += bytes;
         state.waiting.push_back(Call { id, items, weight, bytes, came: Moment::now(), answer });
-        if state.running < STEPS_MAX {
+        if state.running < self.0.measure.steps {
             start(&self.0, &mut state);
         }
         Ok(id)
@@ -236,6 +236,8 @@ impl<S: Step> Drop for Running<S> {
 
 async fn run<S: Step>(running: Running<S>) {
     loop {
+        // Whoever was answered just now, or woke together with the first caller, may have more: it goes along.
+        tokio::task::yield_now().await;
         let calls = running.0.next();
         if calls.is_empty() {
             return;
@@ -250,6 +252,8 @@ mod tests {
 
     use super::*;
     use tokio::sync::Semaphore;
+
+    const STEPS_MAX: usize = 2;
 
     /// Answers each item with itself and the size of the step, once it is let. Cannot do 13, breaks over 14.
     struct Echo(Semaphore);
@@ -279,7 +283,8 @@ mod tests {
     }
 
     fn gather(patience: Duration) -> Arc<Gather<Echo>> {
-        let measure = Measure { server: "the server", weight: 1_000, bytes: 1_000_000, patience };
+        let measure =
+            Measure { server: "the server", steps: STEPS_MAX, weight: 1_000, bytes: 1_000_000, patience };
         Arc::new(Gather::new(Echo(Semaphore::new(0)), measure))
     }
 
@@ -345,6 +350,20 @@ mod tests {
             assert!(matches!(call.await.unwrap(), Err(StoreError::Unknown(_))));
         }
         assert_eq!(gather.call_all(vec![1]).await.unwrap(), [(1, 1)]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_asked() {
+        let gather = gather(Duration::MAX);
+        let mut calls = calls(&gather, (100..120).map(|n| vec![n])).await;
+        let last = calls.pop().unwrap();
+        for call in calls.drain(STEPS_MAX..) {
+            call.abort();
+            assert!(call.await.unwrap_err().is_cancelled());
+        }
+        gather.0.step.0.add_permits(100);
+        assert_eq!(last.await.unwrap().unwrap(), [(119, 1)], "with no other");
+        assert_eq!(gather.0.state.lock().bytes, 0);
     }
 
     #[tokio::test]

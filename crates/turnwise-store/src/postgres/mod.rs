@@ -2,6 +2,7 @@
 //! database (`sql/`), one for each operation and one round trip each; this side encodes, decodes, and says what
 //! a failure means.
 
+mod claims;
 mod codec;
 mod config;
 mod connect;
@@ -33,6 +34,7 @@ use turnwise_core::{Epoch, ItemResult, NewEvent, Position, Receipt, Result, Stor
 /// A store in PostgreSQL.
 pub struct PostgresStore {
     inner: Arc<Inner>,
+    claims: Gather<claims::Claims>,
     enqueues: Gather<queues::Enqueues>,
     settles: Gather<queues::Settles>,
     tasks: Mutex<JoinSet<()>>,
@@ -47,6 +49,10 @@ struct Inner {
     folded: Mutex<Option<Moment>>,
 }
 
+/// Steps of enqueues, and of settlements, on their way at once.
+const STEPS_MAX: usize = 2;
+/// Steps of claims on their way at once: they never wait for others, and two would look for the same heads.
+const CLAIM_STEPS_MAX: usize = 1;
 /// Bytes of small calls that are gathered into one step.
 const GATHERED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Counters of sessions that are over are added up no oftener than this.
@@ -66,10 +72,17 @@ impl PostgresStore {
         let hub = Arc::new(Hub::default());
         let (hints, tasks) = hints::start(&pool, &hub);
         let patience = pool.config.call_timeout;
-        let measure =
-            Measure { server: "PostgreSQL", weight: BATCH_ITEMS_MAX, bytes: GATHERED_BYTES_MAX, patience };
+        let measure = Measure {
+            server: "PostgreSQL",
+            steps: STEPS_MAX,
+            weight: BATCH_ITEMS_MAX,
+            bytes: GATHERED_BYTES_MAX,
+            patience,
+        };
+        let of_claims = Measure { steps: CLAIM_STEPS_MAX, ..measure };
         let inner = Arc::new(Inner { pool, hub, hints, folded: Mutex::default() });
         Ok(Arc::new(PostgresStore {
+            claims: Gather::new(claims::Claims(Arc::clone(&inner)), of_claims),
             enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner)), measure),
             settles: Gather::new(queues::Settles(Arc::clone(&inner)), measure),
             inner,
@@ -106,6 +119,7 @@ impl PostgresStore {
     /// Ends all connections and tasks.
     pub fn close(&self) {
         self.tasks.lock().abort_all();
+        self.claims.close();
         self.enqueues.close();
         self.settles.close();
         self.inner.pool.close();

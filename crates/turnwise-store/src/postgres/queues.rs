@@ -20,7 +20,6 @@ use turnwise_core::{
 };
 
 const ENQUEUE: &str = "SELECT * FROM tw_enqueue($1, $2, $3::text::jsonb, $4)";
-const CLAIM: &str = "SELECT * FROM tw_claim($1, $2, $3, $4, $5, $6, $7)";
 const EXTEND: &str = "SELECT * FROM tw_extend($1, $2, $3::text::jsonb, $4)";
 const SETTLE: &str = "SELECT * FROM tw_settle($1, $2, $3::text::jsonb, $4)";
 const REMOVE: &str = "SELECT * FROM tw_remove($1, $2, $3, $4, $5, $6::text::jsonb, $7)";
@@ -49,7 +48,7 @@ const STEP_BYTES_MAX: usize = 800 * 1024 * 1024;
 /// Bytes that a step of a larger batch brings, if not a single item is more.
 const STEP_BYTES: usize = 64 * 1024 * 1024;
 
-fn kind(queue: &QueueName) -> i16 {
+pub(super) fn kind(queue: &QueueName) -> i16 {
     i16::from(queue.kind() as u8)
 }
 
@@ -287,26 +286,8 @@ impl QueueStore for PostgresStore {
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
         check::claim(&claim)?;
-        let (limit, lease) = (limit(claim.limit), codec::micros(claim.lease));
-        let queue = &claim.queue;
-        for ticked in [false, true] {
-            let now = self.inner.pool.now();
-            let rows = self
-                .inner
-                .write_call(
-                    CLAIM,
-                    &[&now, &ticked, &queue.org(), &kind(queue), &queue.name(), &limit, &lease],
-                )
-                .await?;
-            if let Some(first) = rows.first()
-                && rows::column::<i64>(first, "o_seq")? < 0
-            {
-                self.inner.tick().await?;
-                continue;
-            }
-            return rows.iter().map(|row| rows::delivery(row, queue)).collect();
-        }
-        Err(restless())
+        let weight = usize::try_from(claim.limit).unwrap_or(usize::MAX);
+        Ok(self.claims.call(vec![claim], weight, 0).await?.pop().unwrap_or_default())
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>> {

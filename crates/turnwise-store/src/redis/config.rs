@@ -20,6 +20,8 @@ pub(super) const SCRIPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) const ITEM_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of bodies after which a claim hands out no more, and a page of a list ends.
 pub(super) const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Steps of one operation on their way at once: while they are, further calls gather.
+pub(super) const STEPS_MAX: usize = 2;
 /// Bytes of small batches of several callers that go into one script together.
 pub(super) const GATHERED_BYTES_MAX: usize = 1024 * 1024;
 /// [`RedisConfig::silence_max`] of everybody but a test.

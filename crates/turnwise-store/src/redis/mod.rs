@@ -75,6 +75,7 @@ impl RedisStore {
         let core = Arc::new(Core { pool, hub, alarm, missed, call_timeout });
         let measure = Measure {
             server: "Redis",
+            steps: config::STEPS_MAX,
             weight: config::SCRIPT_ITEMS_MAX,
             bytes: config::GATHERED_BYTES_MAX,
             patience: call_timeout,

@@ -3,10 +3,11 @@
 -- Whether time has brought anything.
 CREATE FUNCTION tw_is_due(p_now bigint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    -- Ordered, so that each looks at the first row of its own index and at no other.
-    RETURN coalesce((SELECT until FROM lane WHERE until IS NOT NULL ORDER BY until LIMIT 1) <= p_now, false)
-        OR coalesce((SELECT not_before FROM lane WHERE not_before IS NOT NULL ORDER BY not_before LIMIT 1) <= p_now, false)
-        OR coalesce((SELECT deliver_at FROM message WHERE stage = 0 ORDER BY deliver_at, seq LIMIT 1) <= p_now, false)
+    -- Each looks at the first row of its own index and at no other: ordered, and not further than now, so that rows
+    -- that are gone, of which an index may be full, are not passed by.
+    RETURN EXISTS (SELECT FROM lane WHERE until <= p_now ORDER BY until LIMIT 1)
+        OR EXISTS (SELECT FROM lane WHERE not_before <= p_now ORDER BY not_before LIMIT 1)
+        OR EXISTS (SELECT FROM message WHERE stage = 0 AND deliver_at <= p_now ORDER BY deliver_at, seq LIMIT 1)
         OR coalesce((SELECT true FROM message m LEFT JOIN lane l ON l.id = m.lane
                      WHERE m.stage < 2 AND m.expires_at <= p_now
                        AND NOT coalesce(l.head = m.seq AND l.until IS NOT NULL, false)

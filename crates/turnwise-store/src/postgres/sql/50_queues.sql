@@ -60,9 +60,10 @@ BEGIN
     END IF;
 END $$;
 
-CREATE FUNCTION tw_claim(p_given bigint, p_ticked boolean, p_org text, p_kind smallint, p_name text,
-                         p_limit int, p_lease bigint)
-RETURNS TABLE (o_seq bigint, o_nonce bigint, o_token bigint, o_until bigint, o_attempt int, o_key bytea,
+-- The heads of several queues, each with its own limit and length of lease; `o_at` says which, from 0; -1: see above.
+CREATE FUNCTION tw_claim(p_given bigint, p_ticked boolean, p_orgs text[], p_kinds smallint[], p_names text[],
+                         p_limits int[], p_leases bigint[])
+RETURNS TABLE (o_at int, o_seq bigint, o_nonce bigint, o_token bigint, o_until bigint, o_attempt int, o_key bytea,
                o_priority smallint, o_enqueued_at bigint, o_ended_seq bigint, o_ended_nonce bigint, o_body bytea)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -72,28 +73,31 @@ DECLARE
     v_token bigint;
 BEGIN
     IF NOT p_ticked AND tw_is_due(v_now) THEN
-        o_seq := -1;
+        o_at := -1;
         RETURN NEXT;
         RETURN;
     END IF;
-    v_queue := tw_known_queue(p_org, p_kind, p_name);
-    -- A head past its time waits for the next tick: it is not handed out, and only the tick ends it.
-    v_ids := ARRAY(
-        SELECT id FROM lane
-        WHERE queue_id = v_queue AND until IS NULL AND not_before IS NULL
-          AND (expires_at IS NULL OR expires_at > v_now)
-        ORDER BY priority DESC, place LIMIT p_limit FOR UPDATE SKIP LOCKED);
-    IF cardinality(v_ids) = 0 THEN RETURN; END IF;
-    v_token := tw_tokens(cardinality(v_ids), v_now);
-    PERFORM tw_count(v_queue, 0, 0, 0, 0, 0, -cardinality(v_ids), cardinality(v_ids), 0);
-    RETURN QUERY
-        WITH leased AS (
-            UPDATE lane l SET token = v_token + array_position(v_ids, l.id) - 1, until = v_now + p_lease,
-                attempt = l.attempt + 1, stop = false
-            WHERE l.id = ANY (v_ids) RETURNING l.head, l.token, l.until, l.attempt)
-        SELECT m.seq, m.nonce, d.token, d.until, d.attempt, m.key, m.priority, m.enqueued_at,
-               m.ended_seq, m.ended_nonce, m.body
-        FROM leased d CROSS JOIN LATERAL (SELECT * FROM message WHERE seq = d.head OFFSET 0) m ORDER BY d.token;
+    FOR i IN 1 .. cardinality(p_names) LOOP
+        v_queue := tw_known_queue(p_orgs[i], p_kinds[i], p_names[i]);
+        -- A head past its time waits for the next tick: it is not handed out, and only the tick ends it.
+        v_ids := ARRAY(
+            SELECT id FROM lane
+            WHERE queue_id = v_queue AND until IS NULL AND not_before IS NULL
+              AND (expires_at IS NULL OR expires_at > v_now)
+            ORDER BY priority DESC, place LIMIT p_limits[i] FOR UPDATE SKIP LOCKED);
+        CONTINUE WHEN cardinality(v_ids) = 0;
+        v_token := tw_tokens(cardinality(v_ids), v_now);
+        PERFORM tw_count(v_queue, 0, 0, 0, 0, 0, -cardinality(v_ids), cardinality(v_ids), 0);
+        RETURN QUERY
+            WITH leased AS (
+                UPDATE lane l SET token = v_token + u.at - 1, until = v_now + p_leases[i],
+                    attempt = l.attempt + 1, stop = false
+                FROM unnest(v_ids) WITH ORDINALITY AS u (id, at)
+                WHERE l.id = u.id AND l.id = ANY (v_ids) RETURNING l.head, l.token, l.until, l.attempt)
+            SELECT i - 1, m.seq, m.nonce, d.token, d.until, d.attempt, m.key, m.priority, m.enqueued_at,
+                   m.ended_seq, m.ended_nonce, m.body
+            FROM leased d CROSS JOIN LATERAL (SELECT * FROM message WHERE seq = d.head OFFSET 0) m ORDER BY d.token;
+    END LOOP;
 END $$;
 
 -- Whether a receipt is a live lease; then its lane is locked until the end of the step.
