@@ -15,6 +15,8 @@ mod hang;
 mod panics;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_locks;
 #[path = "../conformance/power_cut.rs"]
 mod power_cut;
 #[cfg(feature = "redis")]

@@ -21,25 +21,39 @@ const EACH: u64 = 120;
 const ALL: u64 = PRODUCERS * EACH;
 const LEASE: Duration = Duration::from_secs(60);
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new("acme", Kind::Public, text).unwrap()
 }
 
-async fn open(server: &Postgres) -> Arc<PostgresStore> {
+pub(crate) async fn open(server: &Postgres) -> Arc<PostgresStore> {
     PostgresStore::open(&server.url("shared"), PostgresConfig::default(), None).await.unwrap()
 }
 
-fn note(topic: &str, text: String) -> NewEvent {
+pub(crate) fn note(topic: &str, text: String) -> NewEvent {
     let topic = name(topic);
     NewEvent { topic, event_type: "note".into(), data: text.into(), dedup: None, keep_until: None }
 }
 
 /// A session beside the store.
-async fn sql(server: &Postgres) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {
+pub(crate) async fn sql(server: &Postgres) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {
     let url = server.url("x");
     let (client, connection) =
         tokio_postgres::connect(url.split('?').next().unwrap(), tokio_postgres::NoTls).await.unwrap();
     (client, tokio::spawn(async move { drop(connection.await) }))
+}
+
+/// How often the server found sessions that waited for each other. Closes the stores.
+pub(crate) async fn deadlocks(server: &Postgres, stores: &[Arc<PostgresStore>]) -> i64 {
+    // Sessions tell their counters when they are over.
+    stores.iter().for_each(|store| store.close());
+    let (client, driver) = sql(server).await;
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'turnwise'";
+    while client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::task::yield_now().await;
+    }
+    let row = client.query_one("SELECT sum(deadlocks)::bigint FROM pg_stat_database", &[]).await.unwrap();
+    driver.abort();
+    row.get(0)
 }
 
 /// What all workers together have seen.
@@ -326,21 +340,7 @@ async fn batches_that_cross_never_wait_in_a_circle() {
         assert_eq!((depth.enqueued, depth.acked + depth.ready), (8 * 40 * 10, 8 * 40 * 10), "{depth:?}");
         assert_eq!((depth.leased, depth.scheduled, depth.dead), (0, 0, 0));
     }
-    // Sessions tell their counters when they are over.
-    stores.iter().for_each(|store| store.close());
-    let (client, driver) = sql(&server).await;
-    while client
-        .query_one("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'turnwise'", &[])
-        .await
-        .unwrap()
-        .get::<_, i64>(0)
-        > 0
-    {
-        tokio::task::yield_now().await;
-    }
-    let row = client.query_one("SELECT sum(deadlocks)::bigint FROM pg_stat_database", &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 0);
-    driver.abort();
+    assert_eq!(deadlocks(&server, &stores).await, 0);
 }
 
 #[tokio::test]

@@ -1,17 +1,17 @@
 -- How messages enter and leave lanes.
 
--- Puts a message that waited for its time, or was dead, at the tail of its lane (Q10, Q14).
-CREATE FUNCTION tw_tail(m message) RETURNS void LANGUAGE plpgsql AS $$
+-- Puts a message that waited for its time, or was dead, at the tail of its lane (Q10, Q14), in this place if nobody
+-- there stands behind it.
+CREATE FUNCTION tw_tail(m message, p_place bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     l lane;
-    v_place bigint;
+    v_place bigint := p_place;
 BEGIN
     LOOP
         l := NULL;
         IF m.key IS NOT NULL THEN
             SELECT * INTO l FROM lane WHERE queue_id = m.queue_id AND key = m.key FOR UPDATE;
         END IF;
-        v_place := nextval('places');
         IF l.id IS NOT NULL THEN
             v_place := greatest(v_place, l.tail + 1);
             UPDATE lane SET length = length + 1, tail = v_place WHERE id = l.id;
@@ -60,7 +60,7 @@ BEGIN
         WHERE queue_id = p_queue AND key = p_key AND stage = 0 AND deliver_at <= p_now
         ORDER BY deliver_at, seq LIMIT 1 FOR UPDATE;
         EXIT WHEN NOT FOUND;
-        PERFORM tw_tail(m);
+        PERFORM tw_tail(m, nextval('places'));
         v_count := v_count + 1;
     END LOOP;
     IF v_count > 0 THEN
@@ -109,19 +109,26 @@ BEGIN
     PERFORM tw_count(l.queue_id, 0, 0, 0, 0, 0, 0, -1, 1);
 END $$;
 
--- The store ends a message whose time is over; its lane, if it stands in one, is locked.
-CREATE FUNCTION tw_expire(m message, p_leased boolean, p_now bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- The last words of a message that the store ends, for `tw_say`; null if there are none.
+CREATE FUNCTION tw_words(m message) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN CASE WHEN m.at_end IS NOT NULL THEN jsonb_build_object('f', m.at_end, 's', m.seq, 'i', m.nonce) END;
+END $$;
+
+-- The store ends a message whose time is over; its lane, if it stands in one, is locked. Answers its last words.
+CREATE FUNCTION tw_expire(m message, p_leased boolean) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM message WHERE seq = m.seq;
     IF m.lane IS NOT NULL THEN PERFORM tw_leave(m.lane, m.seq); END IF;
     PERFORM tw_count(m.queue_id, 0, 0, 0, 1, -(m.stage = 0)::int,
                      -(m.stage = 1 AND NOT p_leased)::int, -p_leased::int, 0);
-    IF m.at_end IS NOT NULL THEN PERFORM tw_apply(m.at_end, NULL, m.seq, m.nonce, p_now); END IF;
+    RETURN tw_words(m);
 END $$;
 
 -- A lease is over: back to its place, or dead, or past its time. The lane is locked, its head leased.
+-- Answers the last words of a message that this ends.
 CREATE FUNCTION tw_return(l lane, p_not_before bigint, p_reason bytea, p_now bigint)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     m message;
 BEGIN
@@ -129,16 +136,15 @@ BEGIN
         SELECT * INTO m FROM message WHERE seq = l.head;
         PERFORM tw_bury(l, convert_to('attempts used up (' || l.attempt || '): ', 'UTF8')
                            || coalesce(p_reason, convert_to('the lease ran out', 'UTF8')));
-        IF m.at_end IS NOT NULL THEN PERFORM tw_apply(m.at_end, NULL, m.seq, m.nonce, p_now); END IF;
+        RETURN tw_words(m);
     ELSIF l.expires_at <= p_now THEN
         SELECT * INTO m FROM message WHERE seq = l.head;
-        PERFORM tw_expire(m, true, p_now);
-    ELSE
-        UPDATE lane SET until = NULL, stop = false, attempt = l.attempt, not_before = p_not_before
-        WHERE id = l.id;
-        IF p_reason IS NOT NULL THEN UPDATE message SET reason = p_reason WHERE seq = l.head; END IF;
-        PERFORM tw_count(l.queue_id, 0, 0, 0, 0, 0, 1, -1, 0);
+        RETURN tw_expire(m, true);
     END IF;
+    UPDATE lane SET until = NULL, stop = false, attempt = l.attempt, not_before = p_not_before WHERE id = l.id;
+    IF p_reason IS NOT NULL THEN UPDATE message SET reason = p_reason WHERE seq = l.head; END IF;
+    PERFORM tw_count(l.queue_id, 0, 0, 0, 0, 0, 1, -1, 0);
+    RETURN NULL;
 END $$;
 
 -- Notices what time has brought to this one message of this queue, and answers it and its lane as they are
@@ -159,9 +165,9 @@ BEGIN
     END IF;
     v_leased := coalesce(l.head = p_seq AND l.until IS NOT NULL, false);
     IF v_leased AND l.until <= p_now THEN
-        PERFORM tw_return(l, NULL, NULL, p_now);
+        PERFORM tw_say(tw_return(l, NULL, NULL, p_now), p_now);
     ELSIF m.stage < 2 AND NOT v_leased AND m.expires_at <= p_now THEN
-        PERFORM tw_expire(m, false, p_now);
+        PERFORM tw_say(tw_expire(m, false), p_now);
     ELSE
         IF m.queue_id IS DISTINCT FROM p_queue THEN m := NULL; END IF;
         RETURN;

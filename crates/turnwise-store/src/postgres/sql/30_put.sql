@@ -195,6 +195,26 @@ BEGIN
                             p_bodies, p_now);
 END $$;
 
+-- Last words of one message.
+CREATE FUNCTION tw_say(p_words jsonb, p_now bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_words IS NOT NULL THEN
+        PERFORM tw_apply(p_words->'f', NULL, (p_words->>'s')::bigint, (p_words->>'i')::bigint, p_now);
+    END IF;
+END $$;
+
+-- The lanes that messages among these effects go to, as far as they are there.
+CREATE FUNCTION tw_targets(p_effects jsonb[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT l.id FROM unnest(p_effects) f CROSS JOIN LATERAL jsonb_array_elements(f) e
+        CROSS JOIN LATERAL (
+            SELECT tw_known_queue(e->>'o', (e->>'t')::smallint, e->>'n') AS id, decode(e->>'k', 'base64') AS key
+            OFFSET 0) q
+        CROSS JOIN LATERAL (SELECT id FROM lane WHERE queue_id = q.id AND key = q.key OFFSET 0) l
+        WHERE e->>'e' = '0' AND e ? 'k');
+END $$;
+
 -- Names for hints, a limited number: these queues, what messages that the store ended put into queues since
 -- number `p_mark`, and what this step appended to. Written as `hints.rs` reads them.
 CREATE FUNCTION tw_touched(p_queues bigint[], p_mark bigint) RETURNS text[] LANGUAGE plpgsql AS $$

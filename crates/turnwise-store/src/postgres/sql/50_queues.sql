@@ -120,11 +120,13 @@ BEGIN
     l := NULL;
 END $$;
 
--- Locks the lanes of these messages in one order.
+-- Locks the lanes of these messages, and those that their effects go to, in one order.
 CREATE FUNCTION tw_lock_lanes(p_items jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_targets bigint[] := tw_targets(ARRAY(SELECT i->'f' FROM jsonb_array_elements(p_items) i WHERE i ? 'f'));
 BEGIN
-    IF jsonb_array_length(p_items) > 1 THEN
-        PERFORM 1 FROM lane WHERE id = ANY (ARRAY(
+    IF jsonb_array_length(p_items) > 1 OR cardinality(v_targets) > 0 THEN
+        PERFORM 1 FROM lane WHERE id = ANY (v_targets || ARRAY(
             SELECT m.lane FROM message m
             WHERE m.seq = ANY (ARRAY(SELECT (i->>'s')::bigint FROM jsonb_array_elements(p_items) i))))
         ORDER BY queue_id, key, id FOR UPDATE;
@@ -171,10 +173,11 @@ BEGIN
             PERFORM tw_leave(l.id, l.head);
             PERFORM tw_count(l.queue_id, 0, 1, 0, 0, 0, 0, -1, 0);
         WHEN 1 THEN
-            PERFORM tw_return(l, CASE WHEN v_delay > 0 THEN p_now + v_delay END, decode(e->>'r', 'base64'), p_now);
+            PERFORM tw_say(tw_return(l, CASE WHEN v_delay > 0 THEN p_now + v_delay END, decode(e->>'r', 'base64'),
+                                     p_now), p_now);
         WHEN 2 THEN
             l.attempt := greatest(l.attempt - 1, 0);
-            PERFORM tw_return(l, NULL, NULL, p_now);
+            PERFORM tw_say(tw_return(l, NULL, NULL, p_now), p_now);
         ELSE
             PERFORM tw_bury(l, decode(e->>'r', 'base64'));
     END CASE;
@@ -307,7 +310,7 @@ BEGIN
         m := g.m;
         CONTINUE WHEN m.seq IS NULL OR m.stage <> 3;
         IF m.key IS NOT NULL THEN PERFORM tw_line_up(v_queue, m.key, v_now); END IF;
-        PERFORM tw_tail(m);
+        PERFORM tw_tail(m, nextval('places'));
         PERFORM tw_count(v_queue, 0, 0, 0, 0, 0, 1, 0, -1);
         v_count := v_count + 1;
     END LOOP;
