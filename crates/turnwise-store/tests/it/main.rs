@@ -17,6 +17,8 @@ mod panics;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_locks;
+#[cfg(feature = "postgres")]
+mod postgres_upkeep;
 #[path = "../conformance/power_cut.rs"]
 mod power_cut;
 #[cfg(feature = "redis")]
