@@ -53,6 +53,8 @@ pub(crate) async fn deadlocks(server: &Postgres, stores: &[Arc<PostgresStore>]) 
     }
     let row = client.query_one("SELECT sum(deadlocks)::bigint FROM pg_stat_database", &[]).await.unwrap();
     driver.abort();
+    // Which ones, where a test fails.
+    println!("{}", server.server().log());
     row.get(0)
 }
 

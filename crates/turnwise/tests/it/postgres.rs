@@ -1,6 +1,8 @@
 //! Nodes that share a PostgreSQL database.
 
-use crate::support::{Running, accepted, read, run, serve, stored, turnwise};
+use crate::support::{Running, accepted, count_of, read, run, serve, stored, turnwise};
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls};
 use turnwise_mock::{AgentConfig, FakeAgent, SseEvent};
 use turnwise_testkit::servers::postgres::Postgres;
 
@@ -54,4 +56,77 @@ async fn a_server_that_does_not_write_before_it_answers_is_refused_until_that_is
     let node = serve(folder.path(), 0, None, &relaxed).await;
     assert!(!node.ready["store"].as_str().unwrap().contains("hunter2"));
     assert_eq!(node.terminate().await, Some(0));
+}
+
+/// Conversations that nothing happens in, unless [`IDLE_ENV`] says otherwise.
+const IDLE: u32 = 10_000;
+const IDLE_ENV: &str = "TURNWISE_IDLE_CONVERSATIONS";
+/// What the others are compared with.
+const IDLE_FEW: u32 = 100;
+/// For so long statements are counted.
+const WINDOW: Duration = Duration::from_secs(5);
+/// Statements that one window may hold more than the next: what happens once a second, a minute or so.
+const STRAYS: i64 = 15;
+/// Blocks of one page of a thousand rows, which housekeeping may look at in a window.
+const PAGE: i64 = 10_000;
+
+/// A conversation that ended and one whose turn waits for a day, copied.
+const COPIES: &str = "
+    SET search_path = chat, public;
+    CREATE TEMP TABLE c AS SELECT n, nextval('places') AS seq FROM generate_series(1, COUNT) n;
+    INSERT INTO message SELECT c.seq, nonce, queue_id, key || convert_to(c.seq::text, 'UTF8'), stage, c.seq, c.seq,
+            priority, max_attempts, attempt, enqueued_at, deliver_at, expires_at, reason, ended_seq, ended_nonce, body, at_end
+        FROM message m, c WHERE m.seq = (SELECT head FROM lane ORDER BY id LIMIT 1);
+    INSERT INTO lane SELECT c.seq, queue_id, key || convert_to(c.seq::text, 'UTF8'), length, c.seq, priority, c.seq, c.seq,
+            max_attempts, expires_at, attempt, not_before + 86400000000, token, until, stop
+        FROM lane l, c WHERE l.id = (SELECT min(id) FROM lane);
+    INSERT INTO event SELECT nextval('places'), at_offset, position, appended_at, size, body
+        FROM (SELECT * FROM event ORDER BY topic_id DESC, at_offset LIMIT 1) e, c;
+    INSERT INTO topic SELECT e.topic_id, org, kind, name || '-' || e.topic_id, at_offset, at_offset, size, keep_until, t.position
+        FROM event e, (SELECT * FROM topic ORDER BY id DESC LIMIT 1) t
+        WHERE NOT EXISTS (SELECT FROM topic WHERE id = e.topic_id);
+    DROP TABLE c;";
+
+/// Statements that were run in one window, and blocks that they looked at.
+async fn traffic(client: &Client) -> (i64, i64) {
+    client.execute("SELECT pg_stat_statements_reset()", &[]).await.unwrap();
+    tokio::time::sleep(WINDOW).await;
+    let sums = "SELECT sum(calls)::bigint, sum(shared_blks_hit + shared_blks_read)::bigint \
+        FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'";
+    let row = client.query_one(sums, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test]
+async fn idle_conversations_make_no_traffic() {
+    let settings = ["shared_preload_libraries=pg_stat_statements", "autovacuum=off", "synchronous_commit=on"];
+    let Some(server) = Postgres::start_with(&settings) else { return };
+    let url = server.url("chat");
+    let (client, connection) = tokio_postgres::connect(url.split('?').next().unwrap(), NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    client.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let agent = FakeAgent::start(([127, 0, 0, 1], 0).into(), AgentConfig::default()).await.unwrap();
+    let node = node(&folder, &server, &agent).await;
+    let waiting = accepted(node.url(), "bob", "later [[status=429 retry_after=86400]]").await;
+    let id = accepted(node.url(), "ann", ANSWER).await;
+    is_whole(&read(node.url(), "ann", &id, None).await);
+    let waits = "SELECT count(*) FROM chat.lane WHERE not_before IS NOT NULL";
+    while client.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut seen = Vec::new();
+    for many in [IDLE_FEW, count_of(IDLE_ENV, IDLE)] {
+        client.batch_execute(&COPIES.replace("COUNT", &many.to_string())).await.unwrap();
+        seen.push((many, traffic(&client).await));
+    }
+    println!(
+        "idle conversations, (statements, blocks looked at) in {WINDOW:?}: {seen:?} (one waits: {waiting})"
+    );
+    let [(_, few), (_, many)] = seen[..] else { panic!("two windows") };
+    assert!(few.0 > 0, "it looks for what falls due");
+    assert!(many.0 <= few.0 + STRAYS, "{seen:?}");
+    assert!(many.1 <= 2 * few.1 + PAGE, "{seen:?}");
+    assert_eq!(node.terminate().await, Some(0));
+    driver.abort();
 }
