@@ -264,8 +264,9 @@ mod on_postgres {
         let set = async |password: &str| {
             let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-            let sql = format!("ALTER USER turnwise PASSWORD '{password}'; {end}");
-            client.batch_execute(&sql).await.unwrap();
+            // One after the other: until the first is committed the old password still opens connections.
+            client.batch_execute(&format!("ALTER USER turnwise PASSWORD '{password}'")).await.unwrap();
+            client.batch_execute(end).await.unwrap();
         };
         set(PASSWORDS[0]).await;
         let rules = server.server().folder().join("data/pg_hba.conf");
