@@ -46,7 +46,9 @@ pub fn run(root: &Path, names: &[&str]) -> Result<()> {
     std::thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(name) = locked(&queue).pop_front() {
+                // Not in the condition: the lock would be held for the whole turn.
+                let next = || locked(&queue).pop_front();
+                while let Some(name) = next() {
                     if let Err(error) = fuzz(root, &program, &name, seconds) {
                         eprintln!("{error:#}");
                         locked(&failed).push(name);
