@@ -1,6 +1,7 @@
 //! Finding a turn, and waiting for its end.
 
 use crate::broker::{Broker, reply_topic_of, turns_queue};
+use crate::duty::Housekeeping;
 use crate::error::BrokerError;
 use crate::limits::EVENTS_PAGE;
 use crate::local::Signal;
@@ -129,7 +130,10 @@ impl Broker {
     pub async fn wait_end(&self, org: &str, id: MessageId) -> Result<TurnEnd, BrokerError> {
         let (mut listener, fresh) = self.0.local.listen(id);
         let topic = reply_topic_of(org, id)?;
-        let mut hints: Option<BoxStream<'static, TopicName>> = None;
+        let watch = || self.0.store.watch(TopicFilter::One(topic.clone()));
+        // Another node may have called it already; what this one does it hears of without a hint.
+        let is_alone = matches!(self.0.config.housekeeping, Housekeeping::Alone);
+        let mut hints: Option<BoxStream<'static, TopicName>> = (!is_alone).then(watch);
         let mut ask = !fresh;
         loop {
             if ask {
@@ -156,7 +160,7 @@ impl Broker {
                 }
                 () = sleep(self.0.config.poll_interval) => {
                     ask = true;
-                    hints.get_or_insert_with(|| self.0.store.watch(TopicFilter::One(topic.clone())));
+                    hints.get_or_insert_with(watch);
                 }
             }
             if over {
