@@ -10,6 +10,7 @@ pub mod machine;
 pub mod message;
 pub mod name;
 pub mod store;
+pub mod surround;
 pub mod time;
 pub mod topic;
 
@@ -21,6 +22,7 @@ pub use message::{
 };
 pub use name::{Kind, Name, NameError, QueueName, TopicName};
 pub use store::{Depth, LaneStatus, QueueStore, Removed, StopRequested, Store, TopicStore};
+pub use surround::{Operation, Surround};
 pub use time::Timestamp;
 pub use topic::{
     Epoch, Event, NewEvent, Offset, Position, Read, ReadFrom, ReadMany, StorePosition, TopicFilter,

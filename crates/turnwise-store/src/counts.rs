@@ -5,44 +5,8 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use turnwise_core::StoreError;
+use turnwise_core::{Operation, StoreError};
 use turnwise_metrics::{COMMIT_TIMES, Counter, Gauge, Held, Histogram, Page, Source, Words};
-
-macro_rules! operations {
-    ($($name:ident $word:literal)*) => {
-        /// What can be asked of a store.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Operation { $($name),* }
-
-        /// Each operation with its word.
-        const OPERATIONS: &[(Operation, &str)] = &[$((Operation::$name, $word)),*];
-    };
-}
-
-operations! {
-    Enqueue "enqueue"
-    Claim "claim"
-    Extend "extend"
-    Settle "settle"
-    Remove "remove"
-    RequestStop "request_stop"
-    Redrive "redrive"
-    Sweep "sweep"
-    Get "get"
-    Depth "depth"
-    Lane "lane"
-    List "list"
-    Queues "queues"
-    Append "append"
-    AppendHeld "append_held"
-    Read "read"
-    ReadMany "read_many"
-    Topics "topics"
-    Trim "trim"
-    DropTopics "drop_topics"
-    Cursor "cursor"
-    Advance "advance"
-}
 
 const ERRORS: [&str; 4] = ["unavailable", "unknown", "invalid", "corrupt"];
 
@@ -66,7 +30,7 @@ impl Default for Counts {
     fn default() -> Counts {
         let times = || Histogram::of_times(COMMIT_TIMES);
         Counts {
-            operations: OPERATIONS.iter().map(|_| times()).collect(),
+            operations: Operation::ALL.iter().map(|_| times()).collect(),
             errors: Words::new(ERRORS),
             open: Gauge::default(),
             in_use: Gauge::default(),
@@ -191,7 +155,7 @@ impl Drop for Used {
 
 impl Source for Counts {
     fn tell(&self, page: &mut Page<'_>) -> fmt::Result {
-        let words = OPERATIONS.iter().map(|(_, word)| *word);
+        let words = Operation::ALL.iter().map(|operation| operation.word());
         let help = "How long an operation of the store took, with all its waits.";
         page.histograms(
             "turnwise_store_operation_seconds",
@@ -257,7 +221,7 @@ mod tests {
     #[test]
     fn every_operation_and_error_has_a_word_of_its_own() {
         let counts = Arc::new(Counts::default());
-        for (at, (operation, _)) in OPERATIONS.iter().enumerate() {
+        for (at, operation) in Operation::ALL.iter().enumerate() {
             assert_eq!(*operation as usize, at);
         }
         let text = String::new;

@@ -1,19 +1,12 @@
 //! A store in front of another one that fails on request: before the work,
 //! so that nothing happened, or behind it, so that only the answer is lost.
 
-use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream::{empty, pending};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use turnwise_core::{
-    Claim, Delivery, Depth, Effect, Enqueued, Epoch, Extended, ItemResult, LaneStatus, MessageId,
-    MessageInfo, NewEvent, NewMessage, Offset, OrderingKey, Position, QueueName, QueueStore, Read, ReadFrom,
-    ReadMany, Receipt, Removed, Result, Settled, Settlement, Stage, StopRequested, Store, StoreError,
-    StorePosition, TopicFilter, TopicInfo, TopicName, TopicPattern, TopicStore,
-};
+use turnwise_core::{Operation, QueueName, Result, Store, StoreError, Surround, TopicName};
 
 /// Kinds of operations that can be made to fail apart from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +31,32 @@ impl Op {
     /// All of them.
     pub const ALL: [Op; 7] =
         [Op::Enqueue, Op::Claim, Op::Extend, Op::Settle, Op::Append, Op::Change, Op::Look];
+
+    fn of(operation: Operation) -> Op {
+        match operation {
+            Operation::Enqueue => Op::Enqueue,
+            Operation::Claim => Op::Claim,
+            Operation::Extend => Op::Extend,
+            Operation::Settle => Op::Settle,
+            Operation::Append | Operation::AppendHeld => Op::Append,
+            Operation::Remove
+            | Operation::RequestStop
+            | Operation::Redrive
+            | Operation::Sweep
+            | Operation::Trim
+            | Operation::DropTopics
+            | Operation::Advance => Op::Change,
+            Operation::Get
+            | Operation::Depth
+            | Operation::Lane
+            | Operation::List
+            | Operation::Queues
+            | Operation::Read
+            | Operation::ReadMany
+            | Operation::Topics
+            | Operation::Cursor => Op::Look,
+        }
+    }
 }
 
 /// What happens to an operation.
@@ -128,8 +147,19 @@ impl FaultyStore {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    async fn pass<T>(&self, op: Op, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+impl Surround for FaultyStore {
+    fn surrounded(&self) -> &dyn Store {
+        &*self.inner
+    }
+
+    async fn around<T: Send>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let op = Op::of(operation);
         let fault = self.book().draw(op);
         if fault != Fault::None {
             *self.book().failed.entry(op).or_default() += 1;
@@ -146,143 +176,12 @@ impl FaultyStore {
             Fault::None | Fault::Refused | Fault::RequestLost => answer,
         }
     }
-}
 
-#[async_trait]
-impl QueueStore for FaultyStore {
-    async fn enqueue(&self, batch: Vec<NewMessage>) -> Result<Vec<ItemResult<Enqueued>>> {
-        self.pass(Op::Enqueue, self.inner.enqueue(batch)).await
+    fn wakeups_heard(&self, hints: BoxStream<'static, QueueName>) -> BoxStream<'static, QueueName> {
+        if self.deaf { empty().boxed() } else { hints }
     }
 
-    async fn claim(&self, claim: Claim) -> Result<Vec<Delivery>> {
-        self.pass(Op::Claim, self.inner.claim(claim)).await
-    }
-
-    async fn extend(&self, receipts: Vec<Receipt>, lease: Duration) -> Result<Vec<ItemResult<Extended>>> {
-        self.pass(Op::Extend, self.inner.extend(receipts, lease)).await
-    }
-
-    async fn settle(&self, batch: Vec<Settlement>) -> Result<Vec<ItemResult<Settled>>> {
-        self.pass(Op::Settle, self.inner.settle(batch)).await
-    }
-
-    async fn remove(
-        &self,
-        queue: &QueueName,
-        unleased: Vec<(MessageId, Vec<Effect>)>,
-    ) -> Result<Vec<ItemResult<Removed>>> {
-        self.pass(Op::Change, self.inner.remove(queue, unleased)).await
-    }
-
-    async fn request_stop(&self, queue: &QueueName, id: MessageId) -> Result<StopRequested> {
-        self.pass(Op::Change, self.inner.request_stop(queue, id)).await
-    }
-
-    async fn redrive(&self, queue: &QueueName, dead: Vec<MessageId>) -> Result<u32> {
-        self.pass(Op::Change, self.inner.redrive(queue, dead)).await
-    }
-
-    async fn sweep(&self, limit: u32) -> Result<u32> {
-        self.pass(Op::Change, self.inner.sweep(limit)).await
-    }
-
-    async fn get(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<Vec<Option<MessageInfo>>> {
-        self.pass(Op::Look, self.inner.get(queue, ids)).await
-    }
-
-    async fn depth(&self, queue: &QueueName) -> Result<Depth> {
-        self.pass(Op::Look, self.inner.depth(queue)).await
-    }
-
-    async fn lane(&self, queue: &QueueName, key: &OrderingKey, of: Option<MessageId>) -> Result<LaneStatus> {
-        self.pass(Op::Look, self.inner.lane(queue, key, of)).await
-    }
-
-    async fn list(
-        &self,
-        queue: &QueueName,
-        stage: Stage,
-        after: Option<MessageId>,
-        limit: u32,
-    ) -> Result<Vec<MessageInfo>> {
-        self.pass(Op::Look, self.inner.list(queue, stage, after, limit)).await
-    }
-
-    async fn queues(&self, after: Option<QueueName>, limit: u32) -> Result<Vec<QueueName>> {
-        self.pass(Op::Look, self.inner.queues(after, limit)).await
-    }
-
-    fn wakeups(&self) -> BoxStream<'static, QueueName> {
-        if self.deaf { empty().boxed() } else { self.inner.wakeups() }
-    }
-}
-
-#[async_trait]
-impl TopicStore for FaultyStore {
-    async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
-        self.pass(Op::Append, self.inner.append(batch)).await
-    }
-
-    async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {
-        self.pass(Op::Look, self.inner.read(topic, from, limit)).await
-    }
-
-    async fn read_many(
-        &self,
-        patterns: &[TopicPattern],
-        after: StorePosition,
-        limit: u32,
-    ) -> Result<ReadMany> {
-        self.pass(Op::Look, self.inner.read_many(patterns, after, limit)).await
-    }
-
-    async fn topics(
-        &self,
-        pattern: &TopicPattern,
-        after: Option<TopicName>,
-        limit: u32,
-    ) -> Result<Vec<TopicInfo>> {
-        self.pass(Op::Look, self.inner.topics(pattern, after, limit)).await
-    }
-
-    async fn trim(&self, topic: &TopicName, before: Offset) -> Result<()> {
-        self.pass(Op::Change, self.inner.trim(topic, before)).await
-    }
-
-    async fn drop_topics(&self, names: Vec<TopicName>) -> Result<u32> {
-        self.pass(Op::Change, self.inner.drop_topics(names)).await
-    }
-
-    async fn cursor(&self, topic: &TopicName, subscription: &str) -> Result<Option<Position>> {
-        self.pass(Op::Look, self.inner.cursor(topic, subscription)).await
-    }
-
-    async fn advance(
-        &self,
-        topic: &TopicName,
-        subscription: &str,
-        from: Option<Position>,
-        to: Position,
-    ) -> Result<bool> {
-        self.pass(Op::Change, self.inner.advance(topic, subscription, from, to)).await
-    }
-
-    fn watch(&self, topics: TopicFilter) -> BoxStream<'static, TopicName> {
-        if self.deaf { pending().boxed() } else { self.inner.watch(topics) }
-    }
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    async fn append_held(
-        &self,
-        holder: &Receipt,
-        batch: Vec<NewEvent>,
-    ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        self.pass(Op::Append, self.inner.append_held(holder, batch)).await
-    }
-
-    fn epoch(&self) -> Epoch {
-        self.inner.epoch()
+    fn topics_heard(&self, hints: BoxStream<'static, TopicName>) -> BoxStream<'static, TopicName> {
+        if self.deaf { pending().boxed() } else { hints }
     }
 }

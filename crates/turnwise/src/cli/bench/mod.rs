@@ -145,11 +145,16 @@ async fn turns(context: &Context, arguments: &TurnsArgs) -> Outcome {
         "{} clients, {} s each, messages of {MESSAGE_BYTES} bytes, {cpus} processors, embedded store\n",
         arguments.clients, arguments.seconds
     ));
-    print::text(&table::render(&rows));
+    show_rows(&rows);
+    Ok(())
+}
+
+/// For people, with a warning where the figures are worth nothing.
+fn show_rows(rows: &[Row]) {
+    print::text(&table::render(rows));
     if cfg!(debug_assertions) {
         print::line("\nThis is a debug build: the figures mean nothing. Use cargo run --release.");
     }
-    Ok(())
 }
 
 /// What a file takes of the disk; its length may be more or less.

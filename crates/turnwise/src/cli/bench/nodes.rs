@@ -2,8 +2,8 @@
 
 use super::agent::AgentThread;
 use super::load::{Kind, Measured, closed_loop};
-use super::table::{self, Goal, Row};
-use super::{Context, Outcome, print, step};
+use super::table::{Goal, Row};
+use super::{Context, Outcome, print, show_rows, step};
 use crate::child::{ServerProcess, Setup};
 use crate::config::{self, Config, StoreKind};
 use crate::failure::{Exit, Failure};
@@ -104,8 +104,5 @@ fn show(context: &Context, arguments: &NodesArgs, alone: &Measured, both: [&Meas
          for nodes, store, agent and clients\n",
         arguments.seconds
     ));
-    print::text(&table::render(&rows));
-    if cfg!(debug_assertions) {
-        print::line("\nThis is a debug build: the figures mean nothing. Use cargo run --release.");
-    }
+    show_rows(&rows);
 }

@@ -3,8 +3,8 @@
 
 use super::cycle::{self, Cycled, KEYS_EACH, PAYLOAD_BYTES, Plan};
 use super::load::millis;
-use super::table::{self, Goal, Row};
-use super::{Context, Outcome, print, step};
+use super::table::{Goal, Row};
+use super::{Context, Outcome, print, show_rows, step};
 use crate::config::{self, Config, StoreKind};
 use crate::failure::{Exit, Failure};
 use crate::node::{embedded, nonce, open_store};
@@ -132,8 +132,5 @@ fn show(context: &Context, arguments: &QueueArgs, config: &Config, cycled: &Cycl
          at once; the order of every key was kept\n",
         cycled.count, arguments.producers, arguments.consumers, arguments.batch
     ));
-    print::text(&table::render(&rows));
-    if cfg!(debug_assertions) {
-        print::line("\nThis is a debug build: the figures mean nothing. Use cargo run --release.");
-    }
+    show_rows(&rows);
 }
