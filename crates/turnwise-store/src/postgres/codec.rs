@@ -105,11 +105,6 @@ pub(super) fn json<T: Serialize>(items: &[T]) -> Result<String> {
         .map_err(|error| StoreError::Invalid(format!("it cannot be written: {error}")))
 }
 
-/// The JSON of one.
-pub(super) fn json_one<T: Serialize>(item: &T) -> Result<String> {
-    serde_json::to_string(item).map_err(|error| StoreError::Invalid(format!("it cannot be written: {error}")))
-}
-
 fn name_shape(name: &Name) -> NameShape<'_> {
     NameShape { o: name.org(), t: name.kind() as u8, n: name.name() }
 }

@@ -37,6 +37,7 @@ pub struct PostgresStore {
     claims: Gather<claims::Claims>,
     enqueues: Gather<queues::Enqueues>,
     settles: Gather<queues::Settles>,
+    appends: Gather<topics::Appends>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -85,6 +86,7 @@ impl PostgresStore {
             claims: Gather::new(claims::Claims(Arc::clone(&inner)), of_claims),
             enqueues: Gather::new(queues::Enqueues(Arc::clone(&inner)), measure),
             settles: Gather::new(queues::Settles(Arc::clone(&inner)), measure),
+            appends: Gather::new(topics::Appends(Arc::clone(&inner)), measure),
             inner,
             tasks: Mutex::new(tasks),
         }))
@@ -122,6 +124,7 @@ impl PostgresStore {
         self.claims.close();
         self.enqueues.close();
         self.settles.close();
+        self.appends.close();
         self.inner.pool.close();
         self.inner.hub.close();
     }
@@ -168,7 +171,7 @@ impl Store for PostgresStore {
         holder: &Receipt,
         batch: Vec<NewEvent>,
     ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        self.inner.append_all(Some(holder), &batch).await
+        self.append_for(Some(holder.clone()), batch).await
     }
 
     fn epoch(&self) -> Epoch {

@@ -1,11 +1,15 @@
 //! The operations on topics.
 
 use super::codec::{self, Bodies};
+use super::pool::Values;
 use super::queues::{EVENTS_MAX, fits, restless, steps};
 use super::{Inner, PostgresStore, rows};
+use crate::gather::Step;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio_postgres::Row;
 use turnwise_core::limits::{LIST_LIMIT_MAX, READ_BYTES_MAX};
 use turnwise_core::machine::check;
@@ -14,7 +18,7 @@ use turnwise_core::{
     StoreError, StorePosition, Timestamp, TopicFilter, TopicInfo, TopicName, TopicPattern, TopicStore,
 };
 
-const APPEND: &str = "SELECT * FROM tw_append($1, $2, $3::text::jsonb, $4::text::jsonb, $5)";
+const APPEND: &str = "SELECT * FROM tw_append($1, $2, $3::text::jsonb, $4, $5::text::jsonb, $6)";
 const READ: &str = "SELECT * FROM tw_read($1, $2, $3, $4, $5, $6, $7, $8)";
 const READ_MANY: &str = "SELECT * FROM tw_read_many($1, $2, $3, $4, $5, $6, $7, $8)";
 const TOPICS: &str = "SELECT org, kind, name, first, last, bytes, keep_until FROM topic \
@@ -65,64 +69,107 @@ fn event(row: &Row) -> Result<Event> {
     Ok(Event { offset: Offset(rows::number(row, "o_offset")?), event_type, data, appended_at })
 }
 
-impl Inner {
-    /// Appends, for the holder of a lease if there is one; `None` once the lease is lost.
-    pub(super) async fn append_all(
+/// What one caller appends: for the holder of a lease, if it names one.
+pub(super) struct Append {
+    holder: Option<Receipt>,
+    events: Vec<NewEvent>,
+}
+
+/// None once the lease is lost.
+type Appended = Option<Vec<ItemResult<Position>>>;
+
+/// Appends as they are gathered. Each call to the server has a bound of its own.
+pub(super) struct Appends(pub(super) Arc<Inner>);
+
+#[async_trait]
+impl Step for Appends {
+    type Item = Append;
+    type Answer = Appended;
+
+    async fn run(&self, appends: &[Append], _: Duration) -> Result<Vec<Appended>> {
+        if let [Append { holder, events }] = appends {
+            return Ok(vec![self.0.append_one(holder.as_ref(), events).await?]);
+        }
+        self.0.append_step(appends.iter().map(|one| (one.holder.as_ref(), &one.events[..]))).await
+    }
+}
+
+impl PostgresStore {
+    /// Appends, for the holder of a lease if there is one.
+    pub(super) async fn append_for(
         &self,
-        holder: Option<&Receipt>,
-        batch: &[NewEvent],
-    ) -> Result<Option<Vec<ItemResult<Position>>>> {
-        check::events(batch)?;
-        let holder = holder.map(|holder| codec::json_one(&codec::receipt(holder))).transpose()?;
+        holder: Option<Receipt>,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended> {
+        check::events(&events)?;
+        let (weight, bytes) = (events.len().max(1), events.iter().map(|event| event.data.len()).sum());
+        let append = Append { holder, events };
+        self.appends.call(vec![append], weight, bytes).await?.pop().ok_or_else(restless)
+    }
+}
+
+impl Inner {
+    /// Appends what may be too large for one step.
+    async fn append_one(&self, holder: Option<&Receipt>, batch: &[NewEvent]) -> Result<Appended> {
+        let step =
+            async |step| self.append_step(std::iter::once((holder, step))).await?.pop().ok_or_else(restless);
         let mut answers = Vec::with_capacity(batch.len());
         if batch.is_empty() {
-            return self.append_step(holder.as_deref(), batch).await;
+            return step(batch).await;
         }
-        for step in steps(batch, |event| event.data.len()) {
-            match self.append_step(holder.as_deref(), step).await {
+        for part in steps(batch, |event| event.data.len()) {
+            match step(part).await {
                 Ok(Some(some)) => answers.extend(some),
                 Ok(None) if answers.is_empty() => return Ok(None),
                 Ok(None) => {
                     let lost =
                         || Err(StoreError::Invalid("the lease ran out before this was appended".into()));
-                    answers.extend(step.iter().map(|_| lost()));
+                    answers.extend(part.iter().map(|_| lost()));
                 }
-                Err(error) if !answers.is_empty() => answers.extend(step.iter().map(|_| Err(error.clone()))),
+                Err(error) if !answers.is_empty() => answers.extend(part.iter().map(|_| Err(error.clone()))),
                 Err(error) => return Err(error),
             }
         }
         Ok(Some(answers))
     }
 
-    async fn append_step(
+    /// Appends for each of these callers, together.
+    async fn append_step<'a>(
         &self,
-        holder: Option<&str>,
-        batch: &[NewEvent],
-    ) -> Result<Option<Vec<ItemResult<Position>>>> {
+        appends: impl Iterator<Item = (Option<&'a Receipt>, &'a [NewEvent])> + Clone + Send,
+    ) -> Result<Vec<Appended>> {
+        let holders: Vec<_> = appends.clone().map(|(holder, _)| holder.map(codec::receipt)).collect();
+        let holders = codec::json(&holders)?;
+        let counted = (1..).zip(appends.clone());
+        let whose: Vec<i32> = counted.flat_map(|(number, one)| one.1.iter().map(move |_| number)).collect();
+        let events = appends.clone().flat_map(|(_, events)| events);
         let mut bodies = Bodies::default();
-        let items: Vec<_> = batch.iter().map(|new| codec::event(new, Some(&mut bodies))).collect();
+        let items: Vec<_> = events.clone().map(|new| codec::event(new, Some(&mut bodies))).collect();
         fits(&bodies)?;
         let items = codec::json(&items)?;
         for ticked in [false, true] {
-            let rows =
-                self.write_call(APPEND, &[&self.pool.now(), &ticked, &holder, &items, &bodies.0]).await?;
+            let values: Values<'_> = &[&self.pool.now(), &ticked, &holders, &whose, &items, &bodies.0];
+            let rows = self.write_call(APPEND, values).await?;
             let row = rows::only(&rows)?;
             if rows::column(row, "o_ticks")? {
                 self.tick().await?;
                 continue;
             }
-            if !rows::column::<bool>(row, "o_held")? {
-                return Ok(None);
-            }
             let epoch = self.epoch_of(row)?;
+            let held: Vec<bool> = rows::column(row, "o_held")?;
             let offsets: Vec<Option<i64>> = rows::column(row, "o_offsets")?;
-            self.hints.topics(batch.iter().map(|new| new.topic.clone()));
+            self.hints.topics(events.map(|new| new.topic.clone()));
             let conflict = || StoreError::Invalid("the dedup key was used with other content".into());
             let position = |offset: Option<i64>| {
                 let offset = Offset(offset.ok_or_else(conflict)?.cast_unsigned());
                 Ok(Position { epoch, offset })
             };
-            return Ok(Some(offsets.into_iter().map(position).collect()));
+            let mut offsets = offsets.into_iter();
+            let answer = |((_, events), held): ((_, &[NewEvent]), bool)| {
+                let own: Vec<_> = offsets.by_ref().take(events.len()).map(position).collect();
+                held.then_some(own)
+            };
+            return Ok(appends.zip(held).map(answer).collect());
         }
         Err(restless())
     }
@@ -137,7 +184,7 @@ impl Inner {
 #[async_trait]
 impl TopicStore for PostgresStore {
     async fn append(&self, batch: Vec<NewEvent>) -> Result<Vec<ItemResult<Position>>> {
-        self.inner.append_all(None, &batch).await?.ok_or_else(restless)
+        self.append_for(None, batch).await?.ok_or_else(restless)
     }
 
     async fn read(&self, topic: &TopicName, from: ReadFrom, limit: u32) -> Result<Read> {

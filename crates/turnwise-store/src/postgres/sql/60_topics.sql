@@ -1,43 +1,51 @@
 -- The operations on topics.
 
--- The offset of each event, null where its dedup key was used with other content. With a holder: nothing, and
--- `o_held` false, unless its lease is live; `o_ticks` as for queues.
-CREATE FUNCTION tw_append(p_given bigint, p_ticked boolean, p_holder jsonb, p_items jsonb, p_bodies bytea[])
-RETURNS TABLE (o_ticks boolean, o_held boolean, o_epoch bigint, o_offsets bigint[]) LANGUAGE plpgsql AS $$
+-- Appends for several callers, each for the holder of a lease or, where that is null, for nobody; `p_whose` says which
+-- caller an event is of, from 1. The offset of each event, null where its dedup key was used with other content. Of a
+-- caller whose lease is not live nothing is appended: its `o_held` is false. `o_ticks` as for queues.
+CREATE FUNCTION tw_append(p_given bigint, p_ticked boolean, p_holders jsonb, p_whose int[], p_items jsonb,
+                          p_bodies bytea[])
+RETURNS TABLE (o_ticks boolean, o_held boolean[], o_epoch bigint, o_offsets bigint[]) LANGUAGE plpgsql AS $$
 DECLARE
-    v_items jsonb[] := ARRAY(SELECT value FROM jsonb_array_elements(p_items));
     v_now bigint;
-    v_repeats boolean := false;
+    v_items jsonb[];
     v_floor bigint := 0;
-    r record;
+    v_offset bigint;
+    h jsonb;
     e jsonb;
     l lane;
 BEGIN
-    o_held := true;
+    o_held := '{}';
     o_offsets := '{}';
     SELECT epoch INTO o_epoch FROM meta;
-    o_ticks := p_holder IS NOT NULL AND NOT p_ticked AND tw_is_due(tw_now(p_given));
+    o_ticks := p_holders @? '$[*].s' AND NOT p_ticked AND tw_is_due(tw_now(p_given));
     IF o_ticks THEN
         RETURN NEXT;
         RETURN;
     END IF;
-    IF p_holder IS NOT NULL THEN
-        l := tw_hold(p_holder, p_given);
-        IF l.id IS NULL THEN
-            o_held := false;
-            RETURN NEXT;
-            RETURN;
+    PERFORM tw_lock_lanes(p_holders);
+    FOR h IN SELECT value FROM jsonb_array_elements(p_holders) LOOP
+        IF jsonb_typeof(h) = 'null' THEN
+            o_held := o_held || true;
+        ELSE
+            l := tw_hold(h, p_given);
+            o_held := o_held || (l.id IS NOT NULL);
         END IF;
-    END IF;
-    PERFORM tw_lock_topics(v_items);
+    END LOOP;
+    v_items := ARRAY(SELECT CASE WHEN o_held[p_whose[i.at]] THEN i.value END
+                     FROM jsonb_array_elements(p_items) WITH ORDINALITY AS i (value, at) ORDER BY i.at);
+    PERFORM tw_lock_topics(array_remove(v_items, NULL));
     v_now := tw_now(p_given);
     FOREACH e IN ARRAY v_items LOOP
-        SELECT * INTO r FROM tw_publish(e, tw_body(e, p_bodies), v_now, v_floor);
-        o_offsets := o_offsets || r.o_offset;
-        v_floor := r.o_position;
-        v_repeats := v_repeats OR e ? 'dk';
+        v_offset := NULL;
+        IF e IS NOT NULL THEN
+            SELECT * INTO v_offset, v_floor FROM tw_publish(e, tw_body(e, p_bodies), v_now, v_floor);
+        END IF;
+        o_offsets := o_offsets || v_offset;
     END LOOP;
-    IF v_repeats THEN PERFORM tw_unlock_topics(v_items); END IF;
+    IF EXISTS (SELECT FROM unnest(v_items) i WHERE i ? 'dk') THEN
+        PERFORM tw_unlock_topics(array_remove(v_items, NULL));
+    END IF;
     RETURN NEXT;
 END $$;
 
