@@ -6,7 +6,9 @@ use crate::callback;
 use crate::confirm::Confirmed;
 use crate::error::BrokerError;
 use crate::lease::{AgentEvent, Renewed, Turn, TurnOutcome};
-use crate::limits::{RETRY_DELAY_MIN, UNSAVED_IN_SETTLEMENT_MAX};
+use crate::limits::{
+    APPEND_BACKOFF, APPEND_BACKOFF_MAX, APPEND_PATIENCE, RETRY_DELAY_MIN, UNSAVED_IN_SETTLEMENT_MAX,
+};
 use crate::local::Appended;
 use crate::news::News;
 use crate::record::{AnswerPlace, BusyCall, BusyRecord, TerminalRecord, agent_event, busy, processing};
@@ -15,6 +17,7 @@ use crate::turn::{TurnEnd, TurnError, TurnState};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::sleep;
 use turnwise_core::limits::{BATCH_ITEMS_MAX, REASON_BYTES_MAX};
 use turnwise_core::{Effect, Event, NewEvent, Outcome, Position, Settlement, StoreError, TopicName};
 
@@ -27,7 +30,8 @@ struct Ending {
 
 impl Broker {
     /// Stores events of the agent's answer, `processing` before the first.
-    /// Readers see them when this returns. One call at a time per turn.
+    /// Readers see them when this returns. One call at a time per turn. While the store says that it stored nothing,
+    /// this is repeated, for [`APPEND_PATIENCE`] at most: a store that is started again ends no answer.
     ///
     /// # Errors
     /// `LeaseLost`: stop, somebody else may have the turn. Other errors: the
@@ -49,10 +53,24 @@ impl Broker {
             batch.push(processing(&topic));
         }
         batch.extend(events.into_iter().map(|event| agent_event(&topic, event)));
+        let (mut wait, mut waited) = (APPEND_BACKOFF, Duration::ZERO);
         while !batch.is_empty() {
             let rest = batch.split_off(batch.len().min(BATCH_ITEMS_MAX));
             let had_events = lease.events_stored.swap(true, Ordering::AcqRel);
             match self.0.store.append_held(&turn.receipt, batch.clone()).await {
+                Err(StoreError::Unavailable(why)) if waited < APPEND_PATIENCE => {
+                    lease.events_stored.store(had_events, Ordering::Release);
+                    tracing::debug!(id = %turn.id, why, "a part of an answer is not stored yet; again");
+                    batch.extend(rest);
+                    sleep(wait).await;
+                    waited += wait;
+                    wait = (wait * 2).min(APPEND_BACKOFF_MAX);
+                    if !lease.is_held(self.0.now(), Duration::ZERO) {
+                        self.lost(lease);
+                        return Err(BrokerError::LeaseLost);
+                    }
+                    continue;
+                }
                 Ok(None) => {
                     lease.events_stored.store(had_events, Ordering::Release);
                     self.lost(lease);

@@ -42,6 +42,12 @@ pub(crate) const TRACEPARENT_BYTES_MAX: usize = 256;
 pub(crate) const UNSAVED_IN_SETTLEMENT_MAX: usize = 56;
 /// Shortest wait before a busy agent is tried again.
 pub(crate) const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+/// How long parts of an answer are kept and tried again while the store says that it stored nothing.
+pub(crate) const APPEND_PATIENCE: Duration = Duration::from_secs(10);
+/// First wait between those tries, and the longest.
+pub(crate) const APPEND_BACKOFF: Duration = Duration::from_millis(50);
+/// See [`APPEND_BACKOFF`].
+pub(crate) const APPEND_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Times a settlement is repeated when the store did not confirm.
 pub(crate) const SETTLE_TRIES_MAX: u32 = 5;
 /// First wait between those.

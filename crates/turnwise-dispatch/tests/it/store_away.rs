@@ -125,9 +125,41 @@ async fn check_append(fault: Fault) {
 
 #[tokio::test]
 async fn events_that_are_not_confirmed_end_the_answer_and_are_not_doubled() {
-    tokio::join!(
-        check_append(Fault::Refused),
-        check_append(Fault::RequestLost),
-        check_append(Fault::AnswerLost)
-    );
+    tokio::join!(check_append(Fault::RequestLost), check_append(Fault::AnswerLost));
+}
+
+/// Refused parts of an answer until the store has been away for so many of them; how the turn ended.
+async fn refused(times: u64) -> (Scene, turnwise_core::MessageId) {
+    let scene = Scene::new(LONG_LEASE).await;
+    let turn = scene.stage.submit("u", "[[events=400 gap=5]]", true).await;
+    scene.until_written(turn.id, 3).await;
+    scene.store.fail(&[Op::Append], Fault::Refused);
+    until(|| scene.store.failed(Op::Append) >= times).await;
+    scene.store.recover();
+    (scene, turn.id)
+}
+
+#[tokio::test]
+async fn a_store_that_is_back_soon_ends_no_answer() {
+    let (scene, id) = refused(3).await;
+    let end = scene.stage.end(id).await;
+    assert_eq!(end.state, TurnState::Completed, "{:?}", end.error);
+    assert_eq!(scene.calls(id), [(1, Some(Answered))]);
+    let parts = agent_data(&scene.stage.events("u", id).await);
+    let own = (1..=400).map(|number| format!("part {number} "));
+    for (part, own) in parts.iter().zip(own) {
+        assert!(part.contains(&own), "{part} is not {own}");
+    }
+    assert!(parts.len() >= 400, "{} parts", parts.len());
+    scene.is_sound("u", id).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_long_ends_the_answer() {
+    // More tries than there is patience for.
+    let (scene, id) = refused(15).await;
+    let end = scene.stage.end(id).await;
+    assert_eq!(end.error.map(|error| error.code).as_deref(), Some("answer_interrupted"));
+    assert_eq!(scene.calls(id).len(), 1, "it is not called again");
+    scene.is_sound("u", id).await;
 }
