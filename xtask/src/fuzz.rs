@@ -1,5 +1,5 @@
 //! `xtask fuzz`: builds the fuzz targets with libFuzzer on the stable compiler
-//! and runs them, two at a time for each processor, each from its committed
+//! and runs them, three at a time for each processor, each from its committed
 //! corpus. What is found new goes to a folder of its own.
 
 use crate::target_folder;
@@ -20,7 +20,7 @@ const INPUT_BYTES_MAX: u32 = 4096;
 const INPUT_SECONDS_MAX: u32 = 10;
 const MEMORY_MB_MAX: u32 = 512;
 /// Targets that share a processor: new ways are found early in a minute, and nine minutes are many.
-const PER_PROCESSOR: usize = 2;
+const PER_PROCESSOR: usize = 3;
 /// Lines shown of a target that failed.
 const LINES_SHOWN: usize = 60;
 
@@ -66,17 +66,22 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same compiler and dependencies as the tests; only our own crates are instrumented.
-fn build(root: &Path) -> Result<PathBuf> {
+/// Builds the targets: one program, whose path it answers. The same compiler and libraries as the tests, also the same
+/// choice of their features, so that they are built once: therefore an example of the whole workspace. Only our own
+/// crates are instrumented.
+///
+/// # Errors
+/// When it does not build.
+pub fn build(root: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(root)
-        .args(["build", "--quiet", "-p", "fuzz", "--features", "libfuzzer", "--bin", "fuzz"])
+        .args(["build", "--quiet", "--workspace", "--features", "fuzz/libfuzzer", "--example", "fuzz"])
         .env("RUSTC_WORKSPACE_WRAPPER", root.join("fuzz/instrument.sh"))
         .status()
         .context("running cargo")?;
     ensure!(status.success(), "the fuzz targets do not build (libFuzzer needs a C++ compiler)");
-    Ok(target_folder(root).join("debug/fuzz"))
+    Ok(target_folder(root).join("debug/examples/fuzz"))
 }
 
 /// Every folder of `fuzz/corpus` is a target.

@@ -38,6 +38,10 @@ pub trait Harness: Send + Sync {
     fn keeps_lazy_leases(&self) -> bool {
         false
     }
+    /// Steps between two crashes of clause X1; only where a crash takes seconds there is more than one.
+    fn steps_between_crashes(&self) -> u64 {
+        1
+    }
     /// Messages for clause Q17; only the mutant run, which looks elsewhere, asks for fewer.
     fn backlog(&self) -> usize {
         BACKLOG

@@ -9,7 +9,7 @@ pub mod clock;
 pub mod faulty;
 pub mod harness;
 pub mod model;
-#[cfg(feature = "mutants")]
+#[cfg(debug_assertions)]
 pub mod mutants;
 pub mod prng;
 pub mod proxy;

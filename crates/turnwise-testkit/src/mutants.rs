@@ -67,17 +67,6 @@ pub fn run(
     (clauses, model, simulation)
 }
 
-/// Runs every fault in turn and tells each line of the table as it is known.
-pub fn run_all(harness: &dyn Fn() -> Box<dyn Harness>, tell: &dyn Fn(&str)) -> Vec<Caught> {
-    let caught = |mutant: &Mutant| {
-        let (clauses, model, simulation) = run(Some(*mutant), harness);
-        let caught = Caught { mutant: *mutant, clauses, model, simulation };
-        tell(&line(&caught));
-        caught
-    };
-    Mutant::ALL.iter().map(caught).collect()
-}
-
 /// One line of the table mutant by who noticed: model, simulation, clauses.
 #[must_use]
 pub fn line(caught: &Caught) -> String {

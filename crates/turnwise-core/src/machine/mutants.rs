@@ -1,5 +1,5 @@
 //! Deliberate faults, one at a time, that the test suite must catch.
-//! Compiled only with the feature `mutants`; off, each check is a constant.
+//! Only in debug builds, with which the tests run; in a release each check is a constant.
 
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -74,25 +74,25 @@ mutants! {
     LossAtKill,
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(debug_assertions)]
 static ACTIVE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(u8::MAX);
 
 /// Switches one fault on for the whole process, or all off.
-#[cfg(feature = "mutants")]
+#[cfg(debug_assertions)]
 pub fn set(mutant: Option<Mutant>) {
     let number = mutant.map_or(u8::MAX, |mutant| mutant as u8);
     ACTIVE.store(number, std::sync::atomic::Ordering::SeqCst);
 }
 
 /// Whether this fault is on.
-#[cfg(feature = "mutants")]
+#[cfg(debug_assertions)]
 #[must_use]
 pub fn is_on(mutant: Mutant) -> bool {
     ACTIVE.load(std::sync::atomic::Ordering::Relaxed) == mutant as u8
 }
 
 /// Whether this fault is on: never, in this build.
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(debug_assertions))]
 #[must_use]
 pub const fn is_on(_mutant: Mutant) -> bool {
     false

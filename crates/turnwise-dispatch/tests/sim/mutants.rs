@@ -1,7 +1,6 @@
-//! Deliberate faults of the store's machine, one at a time: the whole way of a
-//! turn must show them. One switch for the whole process, so nothing runs beside.
+//! Deliberate faults of the store's machine, one at a time: the whole way of a turn must show them.
 
-use crate::{tell, world};
+use crate::{alone, tell, world};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use turnwise_core::machine::mutants::{Mutant, set};
 
@@ -45,6 +44,7 @@ fn noticed(mutant: Mutant) -> Option<(u64, String)> {
 
 #[test]
 fn deliberate_faults_are_noticed() {
+    let _alone = alone();
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     for mutant in Mutant::ALL.iter().filter(|mutant| !OUT_OF_REACH.contains(mutant)) {

@@ -1,8 +1,8 @@
 //! Many seeds, or one; each must be clean, and together they must have met
 //! everything the simulation is there for.
 
-use crate::tell;
 use crate::world::{self, Outcome};
+use crate::{alone, tell};
 use std::time::Instant;
 use turnwise_testkit::model::SEED_ENV;
 use turnwise_testkit::turns::Counts;
@@ -37,6 +37,7 @@ fn run_share(first: u64, last: u64) -> (Counts, Vec<u64>) {
 
 #[test]
 fn turns_keep_every_promise() {
+    let _alone = alone();
     if let Some(seed) = number(SEED_ENV) {
         let outcome = world::run(seed);
         tell(&format!("\n{}\n{}", outcome.story, outcome.counts));
@@ -61,6 +62,7 @@ fn turns_keep_every_promise() {
 
 #[test]
 fn a_seed_tells_everything() {
+    let _alone = alone();
     for seed in 1..=3 {
         let (first, second) = (world::run(seed), world::run(seed));
         // How often a reader looks depends on threads; what happens does not.

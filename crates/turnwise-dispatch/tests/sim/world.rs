@@ -26,7 +26,6 @@ const DRAIN_LOOK: Duration = Duration::from_millis(500);
 
 /// What a history came to.
 #[derive(Debug)]
-#[cfg_attr(feature = "mutants", expect(dead_code, reason = "there only what broke counts"))]
 pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     pub(crate) broken: Vec<String>,

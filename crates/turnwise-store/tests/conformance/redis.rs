@@ -157,6 +157,11 @@ impl Harness for Redis {
         if self.form == Form::One { BACKLOG } else { BACKLOG / 10 }
     }
 
+    fn steps_between_crashes(&self) -> u64 {
+        // A node that comes back stays away from its cluster for two seconds.
+        if self.form == Form::Cluster { 5 } else { 1 }
+    }
+
     fn keeps_lazy_leases(&self) -> bool {
         true
     }

@@ -279,7 +279,7 @@ fn lives(seed: u64) -> usize {
 
 /// One deliberate fault, to see this test catch it.
 fn switch_mutant_on() {
-    #[cfg(feature = "mutants")]
+    #[cfg(debug_assertions)]
     if let Ok(name) = std::env::var("TURNWISE_MUTANT") {
         use turnwise_store::mutants::{Mutant, set};
         set(Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name));

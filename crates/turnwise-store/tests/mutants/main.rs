@@ -1,6 +1,7 @@
-//! Every deliberate fault must be noticed. One switch for the whole process,
-//! so this binary runs one test and nothing beside it.
+//! Every deliberate fault must be noticed. A fault is on for a whole process, so each has one of its own: this program
+//! again, told by `TURNWISE_MUTANT` which.
 
+#![cfg(debug_assertions)]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -14,26 +15,76 @@ mod engines;
 mod power_cut;
 
 use engines::PowerCut;
+use std::collections::VecDeque;
 use std::io::Write as _;
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use turnwise_store::mutants::Mutant;
 use turnwise_testkit::Harness;
-use turnwise_testkit::mutants::{run, run_all};
+use turnwise_testkit::mutants::{Caught, line, run};
 
+/// Says which fault is on in this process.
+const MUTANT_ENV: &str = "TURNWISE_MUTANT";
+/// What it says where none is.
+const SOUND: &str = "none";
 /// Messages for clause Q17 here: no fault is about size.
 const BACKLOG: usize = 2_000;
+/// Processes for each processor: half of the time they wait for a disk.
+const PER_PROCESSOR: usize = 2;
+
+/// Past the capture of test output: the table is what this run is for.
+fn tell(text: &[u8]) {
+    let _ = std::io::stderr().write_all(text);
+}
+
+fn caught(mutant: Option<Mutant>) -> (Vec<&'static str>, bool, bool) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let caught = run(mutant, &|| Box::new(PowerCut::with_backlog(BACKLOG)) as Box<dyn Harness>);
+    let _ = std::panic::take_hook();
+    caught
+}
+
+/// This process is one of those with a fault.
+fn one(name: &str) {
+    if name == SOUND {
+        assert_eq!(caught(None), (Vec::new(), false, false), "without a fault everything holds");
+        return;
+    }
+    let mutant = *Mutant::ALL.iter().find(|mutant| mutant.name() == name).expect("a fault of this name");
+    let (clauses, model, simulation) = caught(Some(mutant));
+    let caught = Caught { mutant, clauses, model, simulation };
+    tell(format!("{}\n", line(&caught)).as_bytes());
+    assert!(caught.by_any(), "nobody noticed {name}");
+}
+
+fn process(test: &str, name: &str) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(MUTANT_ENV, name).output().unwrap()
+}
 
 #[test]
 fn every_mutant_is_caught() {
-    let harness = || Box::new(PowerCut::with_backlog(BACKLOG)) as Box<dyn Harness>;
-    std::panic::set_hook(Box::new(|_| {}));
-    let sound = run(None, &harness);
-    // Past the capture of test output: the table is what this run is for.
-    let tell = |line: &str| {
-        let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
-    };
-    let all = run_all(&harness, &tell);
-    let _ = std::panic::take_hook();
-    let missed: Vec<_> =
-        all.iter().filter(|caught| !caught.by_any()).map(|caught| caught.mutant.name()).collect();
-    assert!(missed.is_empty(), "nobody noticed {missed:?}");
-    assert_eq!(sound, (Vec::new(), false, false), "without a fault everything holds");
+    if let Ok(name) = std::env::var(MUTANT_ENV) {
+        return one(&name);
+    }
+    let names: VecDeque<_> = std::iter::once(SOUND).chain(Mutant::ALL.iter().map(|one| one.name())).collect();
+    let (names, failed) = (Mutex::new(names), Mutex::new(Vec::new()));
+    let at_once = PER_PROCESSOR * std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                let next = || names.lock().unwrap().pop_front();
+                while let Some(name) = next() {
+                    let ended = process("every_mutant_is_caught", name);
+                    tell(&ended.stderr);
+                    if !ended.status.success() {
+                        tell(&ended.stdout);
+                        failed.lock().unwrap().push(name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "not noticed, or noticed without a fault: {failed:?}");
 }

@@ -154,6 +154,9 @@ pub(super) async fn x1_a_crash_changes_nothing(harness: &dyn Harness) -> Verdict
     let mut trial = Trial::new(harness).await;
     for n in 0..48 {
         step(&trial, n).await?;
+        if !n.is_multiple_of(harness.steps_between_crashes()) {
+            continue;
+        }
         let before = picture(&trial).await?;
         let epoch = trial.store.epoch();
         trial.crash().await;

@@ -9,7 +9,7 @@ mod dead;
 mod demo;
 mod import;
 mod keys;
-#[cfg(feature = "mutants")]
+#[cfg(debug_assertions)]
 mod mutant;
 mod print;
 mod send;

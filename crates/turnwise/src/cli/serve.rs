@@ -48,7 +48,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, hide = true)]
     end_with_stdin: bool,
     /// A deliberate fault, to see the tests find it
-    #[cfg(feature = "mutants")]
+    #[cfg(debug_assertions)]
     #[arg(long, hide = true, value_name = "NAME")]
     mutant: Option<String>,
 }
@@ -73,7 +73,7 @@ pub(crate) fn run(context: &Context, arguments: &ServeArgs) -> Outcome {
     telemetry::start(&config, context.json)?;
     rlimits::raise();
     rlimits::no_core_dumps();
-    #[cfg(feature = "mutants")]
+    #[cfg(debug_assertions)]
     super::mutant::set(arguments.mutant.as_deref())?;
     let runtime = runtime(config.threads)?;
     let outcome = runtime.block_on(serve(context, arguments, config));

@@ -18,7 +18,6 @@ async fn the_demo_finds_nothing_wrong() {
 }
 
 /// The gate is worth something only if it closes.
-#[cfg(feature = "mutants")]
 #[tokio::test]
 async fn the_demo_finds_deliberate_faults() {
     for (mutant, check) in

@@ -17,8 +17,6 @@ mod limits;
 mod logs;
 mod metrics;
 mod nodes;
-#[cfg(feature = "otel")]
-mod otel;
 mod outage;
 mod page;
 mod postgres;

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use turnwise_mock::{AgentConfig, Conn, FakeAgent, HistoryChecker, Journal, SseEvent, Terminal, TurnReceipt};
+use turnwise_mock::{
+    AgentConfig, Conn, FakeAgent, HistoryChecker, Journal, SseEvent, SseReader, Terminal, TurnReceipt,
+};
 use turnwise_testkit::servers::postgres::Postgres;
 use turnwise_testkit::servers::redis;
 
@@ -24,8 +26,10 @@ const CONVERSATIONS: u32 = 100;
 const CONVERSATIONS_ENV: &str = "TURNWISE_NODE_CONVERSATIONS";
 /// Clients that write at once, each to its own conversations.
 const CLIENTS: usize = 12;
-/// One of so many turns is read as it comes, at both nodes in turn.
+/// One of so many turns is read as it comes, at both nodes in turn: one with a long answer, of odd number.
 const READ_EVERY: u64 = 4;
+/// Streams that are read at a node before it is killed.
+const READ_AT_ONCE: u64 = 2;
 /// Of two nodes one of which is killed: the dead node's turns are called by the other one after this time.
 const KILLING_LEASE_SECONDS: &str = "4";
 /// Of two nodes that are stopped in order: no lease runs out however busy the machine is.
@@ -61,6 +65,8 @@ struct History {
     accepted: Mutex<Vec<(String, TurnReceipt)>>,
     read: AtomicU64,
     resumed: AtomicU64,
+    /// Streams at each node of which something came and more will.
+    live: [AtomicU64; 2],
     /// Requests that were told that nothing was stored, and those that nobody could tell anything.
     refused: AtomicU64,
     unknown: AtomicU64,
@@ -78,6 +84,7 @@ impl History {
             accepted: Mutex::default(),
             read: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            live: Default::default(),
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
@@ -128,11 +135,12 @@ impl History {
         None
     }
 
-    /// Reads a stream to its end, over nodes that go: it goes on at the other one behind what it has.
-    async fn follow(&self, user: &str, id: &str, number: u64) -> Vec<SseEvent> {
+    /// Reads a stream to its end, from one of the nodes and over nodes that go: it goes on at the other one behind what
+    /// it has.
+    async fn follow(&self, user: &str, id: &str, first: u64) -> Vec<SseEvent> {
         let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
         let mut events: Vec<SseEvent> = Vec::new();
-        for node in number + 1.. {
+        for node in first.. {
             let conn = Conn::new(&self.url(node).await);
             let after = events.iter().rev().find(|event| !event.id.is_empty()).map(|event| event.id.clone());
             let header = after.as_deref().map(|after| [("last-event-id", after)]);
@@ -141,19 +149,43 @@ impl History {
             if let Ok(mut reader) = opened
                 && reader.status == 200
             {
-                while let Ok(Some(event)) = reader.next().await {
-                    let over = matches!(event.event.as_str(), "done" | "error");
-                    events.push(event);
-                    if over {
-                        self.read.fetch_add(1, Ordering::SeqCst);
-                        return events;
-                    }
+                if self.read_on(&mut reader, node, &mut events).await {
+                    self.read.fetch_add(1, Ordering::SeqCst);
+                    return events;
                 }
                 self.resumed.fetch_add(1, Ordering::SeqCst);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         events
+    }
+
+    /// Reads what this node sends; whether that is the end of the stream.
+    async fn read_on(&self, reader: &mut SseReader, node: u64, events: &mut Vec<SseEvent>) -> bool {
+        let live = &self.live[usize::try_from(node % 2).unwrap()];
+        let mut is_live = false;
+        let mut over = false;
+        while !over && let Ok(Some(event)) = reader.next().await {
+            over = matches!(event.event.as_str(), "done" | "error");
+            if event.event == "progress" && !is_live {
+                is_live = true;
+                live.fetch_add(1, Ordering::SeqCst);
+            }
+            events.push(event);
+        }
+        if is_live {
+            live.fetch_sub(1, Ordering::SeqCst);
+        }
+        over
+    }
+
+    /// Waits until answers come through this node.
+    async fn until_read_at(&self, node: usize) {
+        let started = Instant::now();
+        while self.live[node].load(Ordering::SeqCst) < READ_AT_ONCE {
+            assert!(started.elapsed() < DRAIN_MAX, "no stream at node {node}");
+            tokio::time::sleep(BREATH).await;
+        }
     }
 
     async fn client(self: Arc<Self>, client: usize, conversations: u32) {
@@ -169,10 +201,10 @@ impl History {
             let user = format!("user-{}", (client + CLIENTS * round) % conversations as usize);
             round += 1;
             let Some(id) = self.send(&user, number).await else { break };
-            if number.is_multiple_of(READ_EVERY) && reading.len() < 4 {
+            if number % READ_EVERY == 1 && reading.len() < 4 {
                 let history = Arc::clone(&self);
                 reading.spawn(async move {
-                    let events = history.follow(&user, &id, number).await;
+                    let events = history.follow(&user, &id, number / READ_EVERY).await;
                     whole(&id, &events);
                 });
             }
@@ -190,9 +222,10 @@ impl History {
     async fn reader(self: Arc<Self>, user: String) {
         while !self.stop.load(Ordering::SeqCst) {
             // Even numbers have short answers.
-            let number = self.tick() * 2 + 1;
+            let tick = self.tick();
+            let number = tick * 2 + 1;
             let Some(id) = self.send(&user, number).await else { break };
-            let events = self.follow(&user, &id, number).await;
+            let events = self.follow(&user, &id, tick).await;
             assert_eq!(events.last().unwrap().event, "done", "{id}: {events:#?}");
             whole(&id, &events);
         }
@@ -298,6 +331,7 @@ async fn nothing_is_lost_when_nodes_are_killed(store: String) {
     for kill in 0..kills {
         tokio::time::sleep(PAUSE).await;
         let node = kill as usize % 2;
+        history.until_read_at(node).await;
         nodes.running[node].take().unwrap().kill().await;
         marks.push(nodes.agent.journal().mark());
         tokio::time::sleep(PAUSE).await;

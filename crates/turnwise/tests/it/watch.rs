@@ -55,10 +55,15 @@ async fn tail_follows_a_turn_and_ends_with_its_signal() {
     assert_eq!(next().await["ready"], true);
     accepted(server.url(), "bob", "not shown").await;
     let id = accepted(server.url(), "alice", "hello").await;
-    for step in ["accepted", "claimed", "completed"] {
+    let mut steps = Vec::new();
+    for _ in 0..3 {
         let line = next().await;
-        assert_eq!((&line["data"]["message_id"], &line["data"]["step"]), (&id.clone().into(), &step.into()));
+        assert_eq!(line["data"]["message_id"], id);
+        steps.push(line["data"]["step"].clone());
     }
+    // A claim may be told before the server has heard from its store that what it claims is accepted.
+    steps[..2].sort_by_key(Value::to_string);
+    assert_eq!(steps, ["accepted", "claimed", "completed"]);
     let tail = Running { process: tail, ready: Value::Null };
     assert_eq!(tail.terminate().await, Some(0));
 }

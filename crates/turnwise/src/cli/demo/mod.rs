@@ -51,7 +51,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     duration: Option<u64>,
     /// A deliberate fault of the server, to see the check find it
-    #[cfg(feature = "mutants")]
+    #[cfg(debug_assertions)]
     #[arg(long, hide = true, value_name = "NAME")]
     mutant: Option<String>,
 }
@@ -116,11 +116,11 @@ async fn demo(context: &Context, arguments: &DemoArgs) -> Outcome {
 
 fn setup(arguments: &DemoArgs, folder: &std::path::Path, agent: &FakeAgent) -> Setup {
     let mut serve = Vec::new();
-    #[cfg(feature = "mutants")]
+    #[cfg(debug_assertions)]
     if let Some(mutant) = &arguments.mutant {
         serve.extend(["--mutant".to_owned(), mutant.clone()]);
     }
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(debug_assertions))]
     let _ = (arguments, &mut serve);
     Setup {
         folder: folder.to_path_buf(),
