@@ -1,15 +1,20 @@
 //! What the database below the store can do by itself: the yardstick of a measurement, nothing that a server uses.
 
 use super::config::EmbeddedConfig;
-use super::log::RECORDS;
+use super::log::{RECORDS, place};
 use crate::clock::Moment;
-use redb::{Builder, Database, WriteTransaction};
+use redb::{Builder, Database};
 use std::path::Path;
 use std::time::Duration;
+use turnwise_core::machine::Table;
 use turnwise_core::{Result, StoreError};
 
-/// Messages a second through redb alone, in a file of its own in this folder: so many records of so many bytes are
-/// put in one commit and taken out in the next, each on the disk before the one after it begins. Blocks for `length`.
+/// What a durable lease takes: the state of a message.
+const LEASE_BYTES: usize = 48;
+
+/// Messages a second through redb alone, in a file of its own in this folder, with the writes of a message's way: so
+/// many records of so many bytes are put in one commit, in the next a lease for each, and both are taken out in the
+/// third, each on the disk before the one after it begins. Blocks for `length`.
 ///
 /// # Errors
 /// `Unavailable` when the file cannot be made or written.
@@ -34,33 +39,40 @@ fn run(
 ) -> std::result::Result<(u64, Duration), redb::Error> {
     let database =
         Builder::new().set_cache_size(config.page_cache_bytes).create(folder.join("redb-alone"))?;
-    let record = vec![7; bytes];
+    let (record, lease) = (vec![7; bytes], vec![7; LEASE_BYTES]);
     let (began, mut count) = (Moment::now(), 0);
     while began.elapsed() < length {
         let numbers = count..count + together as u64;
-        let transaction = begin(&database, config)?;
-        {
-            let mut records = transaction.open_table(RECORDS)?;
-            for number in numbers.clone() {
-                records.insert(number, record.as_slice())?;
-            }
-        }
-        transaction.commit()?;
-        let transaction = begin(&database, config)?;
-        {
-            let mut records = transaction.open_table(RECORDS)?;
-            for number in numbers {
-                records.remove(number)?;
-            }
-        }
-        transaction.commit()?;
+        commit(&database, config, |records| {
+            numbers.clone().try_for_each(|at| put(records, place(Table::Message, at), &record))
+        })?;
+        commit(&database, config, |records| {
+            numbers.clone().try_for_each(|at| put(records, place(Table::State, at), &lease))
+        })?;
+        commit(&database, config, |records| {
+            numbers.clone().try_for_each(|at| {
+                records.remove(place(Table::Message, at))?;
+                records.remove(place(Table::State, at)).map(drop)
+            })
+        })?;
         count += together as u64;
     }
     Ok((count, began.elapsed()))
 }
 
-fn begin(database: &Database, config: &EmbeddedConfig) -> std::result::Result<WriteTransaction, redb::Error> {
+type Records<'a> = redb::Table<'a, u64, &'static [u8]>;
+
+fn put(records: &mut Records<'_>, at: u64, record: &[u8]) -> std::result::Result<(), redb::StorageError> {
+    records.insert(at, record).map(drop)
+}
+
+fn commit(
+    database: &Database,
+    config: &EmbeddedConfig,
+    write: impl FnOnce(&mut Records<'_>) -> std::result::Result<(), redb::StorageError>,
+) -> std::result::Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(config.quick_repair);
-    Ok(transaction)
+    write(&mut transaction.open_table(RECORDS)?)?;
+    Ok(transaction.commit()?)
 }

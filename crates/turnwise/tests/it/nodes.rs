@@ -167,7 +167,7 @@ impl History {
         let mut over = false;
         while !over && let Ok(Some(event)) = reader.next().await {
             over = matches!(event.event.as_str(), "done" | "error");
-            if event.event == "progress" && !is_live {
+            if is_part(&event) && !is_live {
                 is_live = true;
                 live.fetch_add(1, Ordering::SeqCst);
             }
@@ -264,6 +264,11 @@ impl History {
     }
 }
 
+/// What the agent sends of a long answer before the whole.
+fn is_part(event: &SseEvent) -> bool {
+    event.event == "message" && event.data.contains("\"progress\"")
+}
+
 /// Places rise without a hole, and an answer that was not interrupted is whole.
 fn whole(id: &str, events: &[SseEvent]) {
     let kept = stored(events);
@@ -272,8 +277,8 @@ fn whole(id: &str, events: &[SseEvent]) {
     assert!(offsets.is_sorted_by(|one, next| one < next), "{id}: {offsets:?}");
     let last = kept.last().unwrap();
     if last.event == "done" {
-        let parts = kept.iter().filter(|event| event.event == "progress").count();
-        assert!(parts == 0 || parts == PARTS, "{id}: {kept:#?}");
+        let parts = kept.iter().filter(|event| is_part(event)).count();
+        assert_eq!(parts, PARTS, "{id}: {kept:#?}");
     } else {
         assert!(last.data.contains("answer_interrupted"), "{id}: {last:?}");
     }

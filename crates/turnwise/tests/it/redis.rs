@@ -75,7 +75,7 @@ async fn two_nodes_are_measured_beside_one() {
     let Some(server) = redis::start() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut command = turnwise(folder.path());
-    command.args(["bench", "nodes", "--json", "--seconds", "1", "--store", &redis::url(&server)]);
+    command.args(["bench", "nodes", "--json", "--seconds", "4", "--store", &redis::url(&server)]);
     let output = run(&mut command).await;
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();

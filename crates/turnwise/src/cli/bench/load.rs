@@ -89,7 +89,13 @@ pub(crate) async fn closed_loop(
         let worker = Worker::new(kind, url, format!("{name}-{client}"));
         loops.spawn(worker.run(started, started + seconds));
     }
-    joined(loops).await
+    let measured = joined(loops).await?;
+    if measured.count == 0 {
+        let detail =
+            format!("Nobody got an answer that was asked for within {seconds:?}: measure for longer.");
+        return Err(Failure::new(Exit::Failure, "there is nothing to measure", detail));
+    }
+    Ok(measured)
 }
 
 /// Runs `clients` that ask once each `period`, evenly spread.

@@ -105,7 +105,8 @@ fn show(context: &Context, arguments: &QueueArgs, config: &Config, cycled: &Cycl
         StoreKind::Postgres(_) => "postgres",
     };
     let cycle = Row::new("cycle_per_s", "messages stored, handed out, acknowledged", cycled.rate(), "/s");
-    let redb = alone.map(|rate| Row::new("redb_per_s", "redb alone: put and taken out (redb)", rate, "/s"));
+    let redb =
+        alone.map(|rate| Row::new("redb_per_s", "redb alone: put, leased, taken out (redb)", rate, "/s"));
     let mut rows = vec![
         match alone {
             Some(rate) => cycle.over("redb", rate).goal(BESIDE_REDB),
