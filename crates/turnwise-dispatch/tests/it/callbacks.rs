@@ -338,7 +338,7 @@ async fn gives_up_without(end: Option<&'static str>, reason: &str) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it is given up");
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("it is given up");
     let dead = page().await.items.remove(0);
     assert_eq!(dead.turn, turn.id);
     let told = dead.last.unwrap().reason.unwrap();

@@ -107,7 +107,7 @@ async fn until_events(stage: &Stage, user: &str, id: turnwise_core::MessageId) {
     let mut seen = 0;
     while seen < 2 {
         let event =
-            tokio::time::timeout(Duration::from_secs(10), follow.next()).await.unwrap().unwrap().unwrap();
+            tokio::time::timeout(Duration::from_secs(60), follow.next()).await.unwrap().unwrap().unwrap();
         seen += agent_data(&[event]).len();
     }
 }

@@ -134,7 +134,7 @@ pub(crate) async fn start_broker(store: Arc<dyn Store>, clock: Clock, config: Br
 }
 
 pub(crate) async fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "it never came about");
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -77,7 +77,7 @@ impl Scene {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), written).await.expect("events are stored");
+        tokio::time::timeout(Duration::from_secs(60), written).await.expect("events are stored");
     }
 
     /// No conversation had two calls at once, and readers see exactly one end.

@@ -223,5 +223,5 @@ async fn a_shutdown_answers_those_who_wait_with_queued() {
     node.drain.close();
     let reply = waiting.await.unwrap();
     assert_eq!((reply.status, &reply.json()["status"]), (200, &json!("queued")));
-    tokio::time::timeout(Duration::from_secs(5), node.serving).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), node.serving).await.unwrap().unwrap();
 }

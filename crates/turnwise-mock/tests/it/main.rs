@@ -19,7 +19,7 @@ fn chat(message: &str) -> String {
 }
 
 async fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "it never came about");
         tokio::task::yield_now().await;
@@ -30,7 +30,7 @@ async fn stream(agent: &FakeAgent, message: &str) -> Result<Vec<SseEvent>, turnw
     let body = Bytes::from(chat(message));
     let mut reader = Conn::new(&agent.base_url()).sse(Method::POST, "/api/v1/chat/stream", &[], body).await?;
     let mut events = Vec::new();
-    while let Some(event) = reader.next_within(Duration::from_secs(5)).await? {
+    while let Some(event) = reader.next_within(Duration::from_secs(60)).await? {
         events.push(event);
     }
     Ok(events)

@@ -33,7 +33,7 @@ async fn a_stream_cut_after_any_event_and_resumed_is_the_same() {
         let mut seen = Vec::new();
         let mut reader = open(server.url(), &user, &id, None).await.unwrap();
         while stored(&seen).len() < cut {
-            seen.push(reader.next_within(Duration::from_secs(10)).await.unwrap().expect("more is to come"));
+            seen.push(reader.next_within(Duration::from_secs(60)).await.unwrap().expect("more is to come"));
         }
         drop(reader);
         let last = seen.iter().rev().find(|event| !event.id.is_empty()).unwrap().id.clone();
