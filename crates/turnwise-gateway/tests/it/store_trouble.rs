@@ -12,7 +12,7 @@ use turnwise_store::memory::MemoryStore;
 use turnwise_store::system_clock;
 use turnwise_testkit::faulty::{Fault, FaultyStore, Op};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn node() -> (Node, Arc<FaultyStore>) {
     let store = FaultyStore::new(MemoryStore::new(system_clock()));

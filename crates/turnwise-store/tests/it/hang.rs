@@ -9,7 +9,7 @@ use turnwise_core::{QueueStore, StoreError};
 use turnwise_store::embedded::{EmbeddedConfig, EmbeddedStore};
 
 /// Longest wait for anything here.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More callers than the store lets wait.
 const CALLERS: usize = 5_000;
 

@@ -147,7 +147,7 @@ fn many_callers_share_commits() {
 async fn hints_reach_watchers(store: &impl Store) {
     let (mut queues, mut topics) = (store.wakeups(), store.watch(TopicFilter::One(topic())));
     enqueue_any(store).await;
-    let wait = Duration::from_secs(10);
+    let wait = Duration::from_secs(60);
     assert_eq!(tokio::time::timeout(wait, queues.next()).await.unwrap(), Some(queue()));
     store.append(vec![event(b"x")]).await.unwrap();
     assert_eq!(tokio::time::timeout(wait, topics.next()).await.unwrap(), Some(topic()));

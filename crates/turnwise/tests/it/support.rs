@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use turnwise_mock::{Conn, SseEvent, TurnReceipt, conversation_of_user};
 
 /// Longest any step of a test may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The organisation the tests write in.
 pub(crate) const ORG: &str = "acme";
 
