@@ -79,7 +79,9 @@ BEGIN
     END IF;
     FOR i IN 1 .. cardinality(p_names) LOOP
         v_queue := tw_known_queue(p_orgs[i], p_kinds[i], p_names[i]);
-        -- A head past its time waits for the next tick: it is not handed out, and only the tick ends it.
+        -- A head past its time waits for the next tick: it is not handed out, and only the tick ends it. What somebody
+        -- holds is passed by; only where it changes again at that moment does the server wait, and a circle that this
+        -- may close it ends, which the caller tries again.
         v_ids := ARRAY(
             SELECT id FROM lane
             WHERE queue_id = v_queue AND until IS NULL AND not_before IS NULL
