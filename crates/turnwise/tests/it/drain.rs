@@ -2,7 +2,7 @@
 //! back, what readers are told, and that nothing is lost over many of them.
 
 use crate::support::{
-    ORG, PATIENCE, Running, accepted, count_of, open, read, receipt, serve, stored, submit,
+    ORG, PATIENCE, Running, accepted, count_of, open, read, receipt, serve, stored, submit, try_open,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -291,11 +291,7 @@ async fn reader(
     let mut connections = 0;
     loop {
         let last = seen.iter().rev().find(|event| !event.id.is_empty()).map(|event| event.id.clone());
-        let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
-        let header = last.as_deref().map(|last| [("last-event-id", last)]);
-        let headers = header.as_ref().map_or(&[][..], |header| &header[..]);
-        let opened = Conn::new(&url).sse(http::Method::GET, &path, headers, bytes::Bytes::new()).await;
-        let Ok(mut stream) = opened else {
+        let Ok(mut stream) = try_open(&url, &user, &id, last.as_deref()).await else {
             tokio::time::sleep(Duration::from_millis(30)).await;
             continue;
         };

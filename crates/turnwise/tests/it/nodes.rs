@@ -3,8 +3,7 @@
 
 mod store_outage;
 
-use crate::support::{Running, count_of, receipt, serve, stored, submit};
-use http::Method;
+use crate::support::{Running, count_of, receipt, serve, stored, submit, try_open};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -138,15 +137,10 @@ impl History {
     /// Reads a stream to its end, from one of the nodes and over nodes that go: it goes on at the other one behind what
     /// it has.
     async fn follow(&self, user: &str, id: &str, first: u64) -> Vec<SseEvent> {
-        let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
         let mut events: Vec<SseEvent> = Vec::new();
         for node in first.. {
-            let conn = Conn::new(&self.url(node).await);
             let after = events.iter().rev().find(|event| !event.id.is_empty()).map(|event| event.id.clone());
-            let header = after.as_deref().map(|after| [("last-event-id", after)]);
-            let headers = header.as_ref().map_or(&[][..], |header| &header[..]);
-            let opened = conn.sse(Method::GET, &path, headers, bytes::Bytes::new()).await;
-            if let Ok(mut reader) = opened
+            if let Ok(mut reader) = try_open(&self.url(node).await, user, id, after.as_deref()).await
                 && reader.status == 200
             {
                 if self.read_on(&mut reader, node, &mut events).await {

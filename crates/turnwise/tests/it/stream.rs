@@ -1,9 +1,8 @@
 //! Answers as streams: cut anywhere, resumed, late, and read by two.
 
-use crate::support::{accepted, open, read, serve, stored};
-use http::Method;
+use crate::support::{accepted, open, read, serve, stored, try_open};
 use std::time::Duration;
-use turnwise_mock::{AgentConfig, Conn, FakeAgent, SseEvent};
+use turnwise_mock::{AgentConfig, FakeAgent, SseEvent};
 
 /// Events of the agent in one answer, and the pause between them.
 const ANSWER: &str = "hello [[events=6 gap=25]]";
@@ -100,11 +99,9 @@ async fn a_restart_keeps_answers_readable() {
 
 /// Reads until the connection breaks or the answer ends.
 async fn read_what_comes(url: String, user: String, id: String) -> Vec<SseEvent> {
-    let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
     let mut seen = Vec::new();
     // The server may be killed before it takes the connection.
-    let opened = Conn::new(&url).sse(Method::GET, &path, &[], bytes::Bytes::new()).await;
-    let Ok(mut reader) = opened else { return seen };
+    let Ok(mut reader) = try_open(&url, &user, &id, None).await else { return seen };
     assert_eq!(reader.status, 200);
     while let Ok(Some(event)) = reader.next_within(Duration::from_secs(30)).await {
         seen.push(event);

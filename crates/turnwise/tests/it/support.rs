@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use turnwise_mock::{Conn, SseEvent, TurnReceipt, conversation_of_user};
+use turnwise_mock::{ClientError, Conn, SseEvent, SseReader, TurnReceipt, conversation_of_user};
 
 /// Longest any step of a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -147,17 +147,22 @@ pub(crate) async fn accepted(url: &str, user: &str, text: &str) -> String {
     body["message_id"].as_str().unwrap().to_owned()
 }
 
-/// Opens a turn's stream after an event id; `None` when there is nothing more.
-pub(crate) async fn open(
+/// Asks a server that may be gone for a turn's stream after an event id.
+pub(crate) async fn try_open(
     url: &str,
     user: &str,
     id: &str,
     after: Option<&str>,
-) -> Option<turnwise_mock::SseReader> {
+) -> Result<SseReader, ClientError> {
     let path = format!("/api/v1/stream?user_id={user}&message_id={id}");
     let header = after.map(|after| [("last-event-id", after)]);
     let headers = header.as_ref().map_or(&[][..], |header| &header[..]);
-    let reader = Conn::new(url).sse(Method::GET, &path, headers, bytes::Bytes::new()).await.unwrap();
+    Conn::new(url).sse(Method::GET, &path, headers, bytes::Bytes::new()).await
+}
+
+/// Opens a turn's stream after an event id; `None` when there is nothing more.
+pub(crate) async fn open(url: &str, user: &str, id: &str, after: Option<&str>) -> Option<SseReader> {
+    let reader = try_open(url, user, id, after).await.unwrap();
     if reader.status == 204 {
         return None;
     }
