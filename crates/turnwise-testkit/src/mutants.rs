@@ -15,11 +15,9 @@ const HISTORIES: (u64, u32) = (8, 60);
 /// Seeds and steps of the simulation.
 const SIMULATION: (u64, u32) = (200, 50);
 
-/// Who noticed one fault.
-#[derive(Clone, Debug)]
+/// Who noticed a fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caught {
-    /// The fault.
-    pub mutant: Mutant,
     /// Clauses that were broken, short.
     pub clauses: Vec<&'static str>,
     /// A history was broken.
@@ -44,10 +42,7 @@ fn panics_or_breaks<T, E>(run: impl FnOnce() -> Result<T, E>) -> bool {
 /// store meanwhile.
 ///
 /// `harness` is asked for a fresh harness for each run.
-pub fn run(
-    mutant: Option<Mutant>,
-    harness: &dyn Fn() -> Box<dyn Harness>,
-) -> (Vec<&'static str>, bool, bool) {
+pub fn run(mutant: Option<Mutant>, harness: &dyn Fn() -> Box<dyn Harness>) -> Caught {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime without threads starts");
     set(mutant);
@@ -64,14 +59,14 @@ pub fn run(
     let (count, steps) = SIMULATION;
     let simulation = panics_or_breaks(|| sim::run(1, count, steps));
     set(None);
-    (clauses, model, simulation)
+    Caught { clauses, model, simulation }
 }
 
 /// One line of the table mutant by who noticed: model, simulation, clauses.
 #[must_use]
-pub fn line(caught: &Caught) -> String {
+pub fn line(mutant: Mutant, caught: &Caught) -> String {
     let word = |noticed| if noticed { "caught" } else { "-" };
     let clauses = if caught.clauses.is_empty() { "-".to_owned() } else { caught.clauses.join(" ") };
     let (model, simulation) = (word(caught.model), word(caught.simulation));
-    format!("{:<24}model {model:<8}sim {simulation:<8}{clauses}", caught.mutant.name())
+    format!("{:<24}model {model:<8}sim {simulation:<8}{clauses}", mutant.name())
 }

@@ -17,6 +17,12 @@ macro_rules! mutants {
             pub fn name(self) -> &'static str {
                 match self { $(Mutant::$name => stringify!($name)),* }
             }
+
+            /// The one of this name, in letters of any case.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Mutant> {
+                Mutant::ALL.iter().copied().find(|mutant| mutant.name().eq_ignore_ascii_case(name))
+            }
         }
     };
 }

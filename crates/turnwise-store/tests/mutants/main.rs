@@ -37,7 +37,7 @@ fn tell(text: &[u8]) {
     let _ = std::io::stderr().write_all(text);
 }
 
-fn caught(mutant: Option<Mutant>) -> (Vec<&'static str>, bool, bool) {
+fn caught(mutant: Option<Mutant>) -> Caught {
     std::panic::set_hook(Box::new(|_| {}));
     let caught = run(mutant, &|| Box::new(PowerCut::with_backlog(BACKLOG)) as Box<dyn Harness>);
     let _ = std::panic::take_hook();
@@ -47,13 +47,12 @@ fn caught(mutant: Option<Mutant>) -> (Vec<&'static str>, bool, bool) {
 /// This process is one of those with a fault.
 fn one(name: &str) {
     if name == SOUND {
-        assert_eq!(caught(None), (Vec::new(), false, false), "without a fault everything holds");
+        assert_eq!(caught(None), Caught::default(), "without a fault everything holds");
         return;
     }
-    let mutant = *Mutant::ALL.iter().find(|mutant| mutant.name() == name).expect("a fault of this name");
-    let (clauses, model, simulation) = caught(Some(mutant));
-    let caught = Caught { mutant, clauses, model, simulation };
-    tell(format!("{}\n", line(&caught)).as_bytes());
+    let mutant = Mutant::named(name).expect("a fault of this name");
+    let caught = caught(Some(mutant));
+    tell(format!("{}\n", line(mutant, &caught)).as_bytes());
     assert!(caught.by_any(), "nobody noticed {name}");
 }
 
@@ -77,7 +76,9 @@ fn every_mutant_is_caught() {
                 while let Some(name) = next() {
                     let ended = process("every_mutant_is_caught", name);
                     tell(&ended.stderr);
-                    if !ended.status.success() {
+                    // Where nothing of that name ran, all is well too.
+                    let ran = String::from_utf8_lossy(&ended.stdout).contains("1 passed");
+                    if !ran || !ended.status.success() {
                         tell(&ended.stdout);
                         failed.lock().unwrap().push(name);
                     }

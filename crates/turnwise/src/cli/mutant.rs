@@ -6,8 +6,7 @@ use turnwise_core::machine::mutants::{self, Mutant};
 
 pub(crate) fn set(name: Option<&str>) -> Outcome {
     let Some(name) = name else { return Ok(()) };
-    let mutant = Mutant::ALL.iter().copied().find(|mutant| mutant.name().eq_ignore_ascii_case(name));
-    let mutant = mutant.ok_or_else(|| {
+    let mutant = Mutant::named(name).ok_or_else(|| {
         let all: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
         Failure::new(Exit::Usage, "no such mutant", all.join(", "))
     })?;
