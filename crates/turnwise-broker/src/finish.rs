@@ -65,10 +65,7 @@ impl Broker {
                     sleep(wait).await;
                     waited += wait;
                     wait = (wait * 2).min(APPEND_BACKOFF_MAX);
-                    if !lease.is_held(self.0.now(), Duration::ZERO) {
-                        self.lost(lease);
-                        return Err(BrokerError::LeaseLost);
-                    }
+                    self.still_held(turn)?;
                     continue;
                 }
                 Ok(None) => {
@@ -98,14 +95,19 @@ impl Broker {
         if turn.lease.is_held(self.0.now(), self.0.config.turn_lease / 4) {
             return Ok(());
         }
-        if !turn.lease.is_held(self.0.now(), Duration::ZERO) {
-            self.lost(&turn.lease);
-            return Err(BrokerError::LeaseLost);
-        }
+        self.still_held(turn)?;
         match self.renew(turn).await? {
             Renewed::Ok | Renewed::Stop => Ok(()),
             Renewed::Lost => Err(BrokerError::LeaseLost),
         }
+    }
+
+    fn still_held(&self, turn: &Turn) -> Result<(), BrokerError> {
+        if turn.lease.is_held(self.0.now(), Duration::ZERO) {
+            return Ok(());
+        }
+        self.lost(&turn.lease);
+        Err(BrokerError::LeaseLost)
     }
 
     /// Hands stored events to this node's readers, who would find them in the store too.

@@ -2,15 +2,13 @@
 
 use super::config::EmbeddedConfig;
 use super::log::{RECORDS, place};
+use super::record;
 use crate::clock::Moment;
 use redb::{Builder, Database};
 use std::path::Path;
 use std::time::Duration;
-use turnwise_core::machine::Table;
-use turnwise_core::{Result, StoreError};
-
-/// What a durable lease takes: the state of a message.
-const LEASE_BYTES: usize = 48;
+use turnwise_core::machine::{Row, StoredState, Table};
+use turnwise_core::{LeaseToken, Result, Stage, StoreError, Timestamp};
 
 /// Messages a second through redb alone, in a file of its own in this folder, with the writes of a message's way: so
 /// many records of so many bytes are put in one commit, in the next a lease for each, and both are taken out in the
@@ -39,7 +37,7 @@ fn run(
 ) -> std::result::Result<(u64, Duration), redb::Error> {
     let database =
         Builder::new().set_cache_size(config.page_cache_bytes).create(folder.join("redb-alone"))?;
-    let (record, lease) = (vec![7; bytes], vec![7; LEASE_BYTES]);
+    let (record, lease) = (vec![7; bytes], lease());
     let (began, mut count) = (Moment::now(), 0);
     while began.elapsed() < length {
         let numbers = count..count + together as u64;
@@ -58,6 +56,24 @@ fn run(
         count += together as u64;
     }
     Ok((count, began.elapsed()))
+}
+
+/// The state of a leased message as the store writes it.
+fn lease() -> Vec<u8> {
+    let micros = Timestamp(1_800_000_000_000_000);
+    let state = StoredState {
+        attempt: 1,
+        stage: Stage::Ready,
+        place: 1_000_000,
+        not_before: None,
+        token: Some(LeaseToken(micros.0.unsigned_abs())),
+        lease_expires_at: Some(micros),
+        reason: None,
+        stop_requested: false,
+    };
+    let mut record = Vec::new();
+    record::encode(1_000_000, &Row::State(state), &mut record);
+    record
 }
 
 type Records<'a> = redb::Table<'a, u64, &'static [u8]>;
