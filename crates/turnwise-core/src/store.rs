@@ -143,6 +143,9 @@ pub trait TopicStore: Send + Sync + 'static {
         after: StorePosition,
         limit: u32,
     ) -> Result<ReadMany>;
+    /// The end of the sequence over all topics: whatever is appended after this returned is read after it
+    /// (clause T6). O(1).
+    async fn end(&self) -> Result<StorePosition>;
     /// Topics by name.
     async fn topics(
         &self,

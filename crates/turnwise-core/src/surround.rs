@@ -52,6 +52,7 @@ operations! {
     AppendHeld "append_held"
     Read "read"
     ReadMany "read_many"
+    End "end"
     Topics "topics"
     Trim "trim"
     DropTopics "drop_topics"
@@ -185,6 +186,10 @@ impl<S: Surround> TopicStore for S {
         limit: u32,
     ) -> Result<ReadMany> {
         self.around(Operation::ReadMany, self.surrounded().read_many(patterns, after, limit)).await
+    }
+
+    async fn end(&self) -> Result<StorePosition> {
+        self.around(Operation::End, self.surrounded().end()).await
     }
 
     async fn topics(

@@ -102,6 +102,10 @@ pub enum Read {
 pub struct ReadMany {
     /// In the order they were appended.
     pub events: Vec<(TopicName, Event)>,
+    /// Where each of them is in the sequence over all topics, never falling: whoever reads on after the number before
+    /// it begins with all events that have it. Those of one topic that share one are in order; topics may share one, in
+    /// no order.
+    pub seqs: Vec<u64>,
     /// Where to read on.
     pub next: StorePosition,
     /// The place asked for is gone: some events were not seen.

@@ -205,6 +205,10 @@ impl<E: Engine> TopicStore for Front<E> {
         self.engine.call(READ, operation).await
     }
 
+    async fn end(&self) -> Result<StorePosition> {
+        self.engine.call(READ, |machine, _, _| Ok(machine.end())).await
+    }
+
     async fn topics(
         &self,
         pattern: &TopicPattern,

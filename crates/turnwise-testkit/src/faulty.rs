@@ -53,6 +53,7 @@ impl Op {
             | Operation::Queues
             | Operation::Read
             | Operation::ReadMany
+            | Operation::End
             | Operation::Topics
             | Operation::Cursor => Op::Look,
         }

@@ -273,7 +273,7 @@ impl Machine {
         let room = |pattern: &TopicPattern| (pattern.0.org().into(), pattern.0.kind());
         let dropped = |pattern| self.topics.dropped.get(&room(pattern)).is_some_and(|(seq, _)| *seq > start);
         let gap = (!same && after.seq > 0) || (start > 0 && patterns.iter().any(dropped));
-        let (mut events, mut next, mut bytes) = (Vec::new(), start, 0);
+        let (mut events, mut seqs, mut next, mut bytes) = (Vec::new(), Vec::new(), start, 0);
         for (seq, topic) in self.topics.by_seq.range((Bound::Excluded(start), Bound::Unbounded)) {
             if patterns.iter().any(|pattern| pattern.matches(topic)) {
                 let first = self.topics.by_name.get(topic).map_or(1, |topic| topic.first);
@@ -284,13 +284,20 @@ impl Machine {
                     break;
                 }
                 events.extend(kept.map(|event| (topic.clone(), event.clone())));
+                seqs.resize(events.len(), *seq);
             }
             next = *seq;
             if events.len() >= limit as usize {
                 break;
             }
         }
-        Ok(ReadMany { events, next: StorePosition { epoch, seq: next }, gap })
+        Ok(ReadMany { events, seqs, next: StorePosition { epoch, seq: next }, gap })
+    }
+
+    /// See [`crate::TopicStore::end`].
+    #[must_use]
+    pub fn end(&self) -> StorePosition {
+        StorePosition { epoch: self.meta.epoch, seq: self.last_seq }
     }
 
     /// See [`crate::TopicStore::topics`].

@@ -21,6 +21,9 @@ use turnwise_core::{
 const APPEND: &str = "SELECT * FROM tw_append($1, $2, $3::text::jsonb, $4, $5::text::jsonb, $6)";
 const READ: &str = "SELECT * FROM tw_read($1, $2, $3, $4, $5, $6, $7, $8)";
 const READ_MANY: &str = "SELECT * FROM tw_read_many($1, $2, $3, $4, $5, $6, $7, $8)";
+/// Readers see only what lies below all transactions that run: see tw_read_many.
+const END: &str = "SELECT epoch AS o_epoch, \
+    ((step_base + pg_snapshot_xmin(pg_current_snapshot())::text::bigint) << 17) - 1 AS o_position FROM meta";
 const TOPICS: &str = "SELECT org, kind, name, first, last, bytes, keep_until FROM topic \
     WHERE org = $1 AND kind = $2 AND name > $3 AND name ~ $4 ORDER BY org, kind, name LIMIT $5::integer";
 const CURSOR: &str = "SELECT epoch, at_offset FROM cursor \
@@ -236,9 +239,16 @@ impl TopicStore for PostgresStore {
         let named = |row: &Row| Ok((rows::name(row, ["o_org", "o_kind", "o_name"])?, event(row)?));
         Ok(ReadMany {
             events: found.iter().map(named).collect::<Result<_>>()?,
+            seqs: found.iter().map(|row| rows::number(row, "o_position")).collect::<Result<_>>()?,
             next: StorePosition { epoch, seq: rows::number(tail, "o_position")? },
             gap: rows::column(tail, "o_gap")?,
         })
+    }
+
+    async fn end(&self) -> Result<StorePosition> {
+        let rows = self.inner.read_call(END, &[]).await?;
+        let row = rows::only(&rows)?;
+        Ok(StorePosition { epoch: self.inner.epoch_of(row)?, seq: rows::number(row, "o_position")? })
     }
 
     async fn topics(

@@ -52,6 +52,7 @@ scripts! {
     20 CURSOR "cursor" false;
     21 DUE "due" false;
     22 ROOM "room" false;
+    23 END "end" false;
 }
 
 /// The line of a script that gives names to numbers.

@@ -118,21 +118,28 @@ impl TopicStore for RedisStore {
             let mut number = || count::<u64>(&parts.next().unwrap_or_default());
             let (missed, next, more) = (number()?, number()?, number()?);
             gap |= missed == 1;
-            let mut events = Vec::new();
+            let (mut events, mut seqs) = (Vec::new(), Vec::new());
             while let Some(topic) = parts.next() {
-                let (Some(first), Some(chunk)) = (parts.next(), parts.next()) else {
+                let (Some(first), Some(chunk), Some(row)) = (parts.next(), parts.next(), parts.next()) else {
                     return Err(corrupt("a page"));
                 };
                 let (topic, first) = (codec::name(&bytes(topic)?)?, count::<u64>(&first)?);
                 let kept = codec::chunk(&bytes(chunk)?)?.into_iter().filter(|event| event.offset.0 >= first);
                 events.extend(kept.map(|event| (topic.clone(), event)));
+                seqs.resize(events.len(), count::<u64>(&row)?);
             }
             after = StorePosition { epoch: Epoch(reply.epoch), seq: next };
             // A stretch of the log without anything that was asked for is no end, but many of them are one page.
             if more == 0 || !events.is_empty() || steps == READ_MANY_STEPS_MAX {
-                return Ok(ReadMany { events, next: after, gap });
+                return Ok(ReadMany { events, seqs, next: after, gap });
             }
         }
+    }
+
+    async fn end(&self) -> Result<StorePosition> {
+        let nothing: [&str; 0] = [];
+        let reply = self.run(scripts::END, &nothing).await?;
+        Ok(StorePosition { epoch: Epoch(reply.epoch), seq: count::<u64>(&reply.answer)? })
     }
 
     async fn topics(

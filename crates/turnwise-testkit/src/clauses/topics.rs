@@ -116,6 +116,15 @@ pub(super) async fn t2_reading_again_gives_the_same(harness: &dyn Harness) -> Ve
         paged.extend(page.events.into_iter().map(|(_, event)| event));
     }
     same!(paged, told, "over many topics page by page");
+    same!(page.seqs.len(), page.events.len(), "a place for each event");
+    for (at, seq) in page.seqs.iter().enumerate() {
+        let before = StorePosition { seq: seq.saturating_sub(1), ..start };
+        let again = trial.store.read_many(&patterns, before, PAGE).await?;
+        let first_of_step = page.seqs.iter().position(|other| other == seq).unwrap_or(at);
+        let rest: Vec<_> = again.events.into_iter().map(|(_, event)| event).collect();
+        let expected: Vec<_> = told.iter().skip(first_of_step).cloned().collect();
+        same!(rest, expected, "from before event {at} on");
+    }
     Ok(())
 }
 
@@ -249,6 +258,16 @@ pub(super) async fn t6_latest_then_append_loses_nothing(harness: &dyn Harness) -
         let (events, _) = read(&trial, topic, ReadFrom::After(end), PAGE).await?;
         same!(notes(&events), [expected], "what was appended after latest");
     }
+    let patterns = [TopicPattern(topic(">"))];
+    let end = trial.store.end().await?;
+    let page = trial.store.read_many(&patterns, end, PAGE).await?;
+    hold!(page.events.is_empty() && !page.gap, "something behind the end: {page:?}");
+    append(&trial, &empty, &["second"]).await?;
+    append(&trial, &log, &["third"]).await?;
+    trial.crash().await;
+    let page = trial.store.read_many(&patterns, end, PAGE).await?;
+    let told: Vec<_> = page.events.into_iter().map(|(_, event)| event).collect();
+    same!((notes(&told), page.gap), (vec!["second".to_owned(), "third".to_owned()], false), "after the end");
     Ok(())
 }
 

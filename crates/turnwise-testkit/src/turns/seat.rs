@@ -343,6 +343,10 @@ impl TopicStore for Seat {
         self.look(self.shared.store.read_many(patterns, after, limit)).await
     }
 
+    async fn end(&self) -> Result<StorePosition> {
+        self.look(self.shared.store.end()).await
+    }
+
     async fn topics(
         &self,
         pattern: &TopicPattern,

@@ -1,5 +1,5 @@
 -- after this row, its epoch, limit, then a pattern each. Answers whether some were missed, where to read on, whether there is
--- more, then topic, first offset and chunk of each.
+-- more, then topic, first offset, chunk and row of each.
 local after, limit = tonumber(ARGV[5]), tonumber(ARGV[7])
 local patterns, missed = {}, 0
 if ARGV[6] ~= ARGV[1] then
@@ -32,6 +32,7 @@ for _, member in ipairs(range) do
     end
     local to = #answer
     answer[to + 1], answer[to + 2], answer[to + 3] = topic, known and known[1] or 1, chunk
+    answer[to + 4] = tonumber(name)
     events = events + tonumber(string.sub(member, 17, 18))
   end
   next_row = tonumber(name)
