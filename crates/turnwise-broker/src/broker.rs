@@ -9,6 +9,7 @@ use crate::lease::Running;
 use crate::local::Local;
 use crate::news::Board;
 use crate::orgs::Orgs;
+use crate::topics::Feeds;
 use std::sync::Arc;
 use turnwise_core::{Kind, MessageId, Name, QueueName, Store, StoreError, Timestamp, TopicName};
 
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) counts: TurnCounts,
     pub(crate) board: Board,
     pub(crate) groups: Groups,
+    pub(crate) feeds: Feeds,
 }
 
 impl Broker {
@@ -69,6 +71,7 @@ impl Broker {
             counts: TurnCounts::default(),
             board: Board::default(),
             groups: Groups::default(),
+            feeds: Feeds::default(),
         })))
     }
 

@@ -199,7 +199,9 @@ impl Source for Inner {
         let probe = "Time the store took to say so.";
         page.gauge("turnwise_store_probe_seconds", probe, numbers.store_probe.as_secs_f64())?;
         let failed = counts.housekeeping_failed.get();
-        page.counter("turnwise_housekeeping_failed", "Rounds that stopped early.", failed)
+        page.counter("turnwise_housekeeping_failed", "Rounds that stopped early.", failed)?;
+        let published = self.feeds.published.get();
+        page.counter("turnwise_topic_events_published", "Events stored in public topics.", published)
     }
 }
 

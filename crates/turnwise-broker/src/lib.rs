@@ -1,6 +1,6 @@
 //! Conversations on top of the storage contract: turns are queued, handed to
 //! dispatch one at a time per conversation, and their answers are kept as
-//! replayable events. The only crate that calls the storage traits.
+//! replayable events. Beside them public topics. The only crate that calls the storage traits.
 
 mod broker;
 mod callback;
@@ -31,6 +31,7 @@ mod status;
 mod submit;
 mod sweeper;
 mod timeline;
+mod topics;
 mod turn;
 mod wait;
 
@@ -53,4 +54,8 @@ pub use redrive::Redriven;
 pub use status::{ConversationView, QueueView, StoreHealth};
 pub use submit::{Submission, Submitted};
 pub use timeline::{Step, StepKind};
+pub use topics::{
+    EventBody, Publication, PublishedBatch, PublishedEvent, Retention, SubscribeFrom, Subscribed,
+    Subscription, SubscriptionPlace, TopicEvent, TopicPage, TopicView,
+};
 pub use turn::{TurnEnd, TurnError, TurnState, TurnView};

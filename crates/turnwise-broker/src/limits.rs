@@ -82,3 +82,37 @@ pub(crate) const RECOUNT_PAGES_A_ROUND: u32 = 500;
 pub(crate) const DEAD_PAGE: u32 = 8;
 /// How often retention is enforced.
 pub(crate) const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a dedup key of a public event is known.
+pub(crate) const TOPIC_DEDUP_WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// Events that all subscriptions of an org read together at a time.
+pub(crate) const FEED_PAGE: u32 = 256;
+/// Pages of them kept for who is a little slower.
+pub(crate) const FEED_STRETCHES_MAX: usize = 64;
+/// Their bytes: at least those of one page.
+pub(crate) const FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Pages in a row without an event after which a store that never stands still was read to its end.
+pub(crate) const FEED_EMPTY_PAGES_MAX: u32 = 3;
+/// Events that a subscription which is behind reads ahead of its reader.
+pub(crate) const SUBSCRIBED_PAGE: u32 = 32;
+/// First wait for an event that was hinted at and is not to be seen yet.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Silence after which a subscriber is told the place it has come to.
+pub(crate) const PLACE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unless it is said otherwise, events of a topic that are older than this go.
+pub(crate) const TOPIC_AGE_USUAL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// With more of them, the oldest go.
+pub(crate) const TOPIC_EVENTS_USUAL: u64 = 1_000_000;
+/// With more of their bytes, the oldest go.
+pub(crate) const TOPIC_BYTES_USUAL: u64 = 1024 * 1024 * 1024;
+/// Topics of one org of which it may be said otherwise.
+pub(crate) const RETENTIONS_PER_ORG_MAX: usize = 10_000;
+/// Topics whose oldest events are looked at in one round of retention; the next one goes on behind them.
+pub(crate) const TOPICS_LOOKED_AT: u32 = 10_000;
+/// Events of a topic read at a time to find those that go.
+pub(crate) const RETENTION_PAGE: u32 = 256;
+/// Such pages of one topic in one round.
+pub(crate) const RETENTION_PAGES_MAX: u32 = 64;
+/// Topics of a subscription that are asked whether they lost something; with more, a gap of the org is one of theirs.
+pub(crate) const GAP_TOPICS_MAX: u32 = 64;
+/// Pages without an event of its own that are read for one of them.
+pub(crate) const GAP_PAGES_MAX: u32 = 16;

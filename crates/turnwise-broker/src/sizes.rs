@@ -25,6 +25,7 @@ impl Broker {
             counts: _,
             board: _,
             groups,
+            feeds: _,
         } = self.0.as_ref();
         let lanes = counters.lanes.lock();
         let mut all = vec![

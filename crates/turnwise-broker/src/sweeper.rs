@@ -11,6 +11,7 @@ use crate::limits::{
 };
 use crate::orgs::OrgScope;
 use crate::recount::Recount;
+use crate::topics::Keeper;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use tokio::time::{Instant, sleep};
@@ -59,8 +60,10 @@ impl Broker {
         let mut recount = Recount::default();
         let mut expiries = Expiries::default();
         let mut duty = Duty::default();
+        let mut keeper = Keeper::default();
         loop {
-            let round = self.sweep_round(&mut duty, &mut retention_at, &mut recount, &mut expiries);
+            let round =
+                self.sweep_round(&mut duty, &mut retention_at, &mut recount, &mut expiries, &mut keeper);
             let answer = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return duty.leave(self).await,
@@ -85,6 +88,7 @@ impl Broker {
         retention_at: &mut Option<Timestamp>,
         recount: &mut Recount,
         expiries: &mut Expiries,
+        keeper: &mut Keeper,
     ) -> Result<(), StoreError> {
         let is_ours = duty.is_ours(self).await?;
         let sweeps = if is_ours { SWEEPS_IN_A_ROW_MAX } else { 0 };
@@ -107,6 +111,7 @@ impl Broker {
                 *retention_at = Some(now);
                 if is_ours {
                     self.forget_old_dead_letters(now).await?;
+                    self.keep_topics(keeper).await?;
                 }
                 counted = Some(self.count_ended().await?);
             }

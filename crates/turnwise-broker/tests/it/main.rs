@@ -10,6 +10,7 @@ mod housekeeping;
 mod kept;
 mod left;
 mod redrive;
+mod topics;
 mod watch;
 
 use bench::{Bench, LEASE, event, names, position, submission};
