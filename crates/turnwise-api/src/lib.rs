@@ -13,6 +13,7 @@ pub mod status;
 pub mod text;
 pub mod ticket;
 pub mod time;
+pub mod topic;
 
 pub use agent::{ChatAnswer, ChatRequest};
 pub use callback::{
@@ -33,3 +34,7 @@ pub use status::{NodeStatus, Part, StorePart, TailStep, TurnNumbers};
 pub use text::{Field, Text};
 pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;
+pub use topic::{
+    EventBatch, EventRequest, ItemError, PublishAnswer, PublishResult, PublishResults, RetentionAnswer,
+    RetentionRequest, TopicAnswer, TopicEvent, TopicHistory, TopicList,
+};

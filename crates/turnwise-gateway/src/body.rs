@@ -24,11 +24,7 @@ pub(crate) struct Read<'a> {
 /// Refuses a body that is announced as something else than JSON. Nothing
 /// announced is taken for JSON, as the original did.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
-    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
-        // Not unpacked: a body's limit holds for what comes over the wire.
-        return Err(Failure::new(Code::UnsupportedMediaType, "The body must come without Content-Encoding"));
-    }
+    require_plain(headers)?;
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let media_type = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     let lower = media_type.to_ascii_lowercase();
@@ -38,6 +34,16 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(Code::UnsupportedMediaType, "Content-Type must be application/json"))
+}
+
+/// Refuses a body that is packed.
+pub(crate) fn require_plain(headers: &HeaderMap) -> Result<(), Failure> {
+    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        // Not unpacked: a body's limit holds for what comes over the wire.
+        return Err(Failure::new(Code::UnsupportedMediaType, "The body must come without Content-Encoding"));
+    }
+    Ok(())
 }
 
 /// Reads a whole body: refused by its announced length before anything is

@@ -77,6 +77,11 @@ impl Failure {
         self
     }
 
+    /// The same for one item of a batch.
+    pub(crate) fn into_item(self) -> (Code, Cow<'static, str>) {
+        (self.problem.code, self.problem.detail)
+    }
+
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.problem.code

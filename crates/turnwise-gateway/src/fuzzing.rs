@@ -2,6 +2,7 @@
 
 use crate::auth::KeyRing;
 use crate::prefer::Preference;
+use crate::rest::publication::{Mode, Publications};
 use crate::rest::query::Parameters;
 use crate::rest::{rules, submission};
 use crate::scope::Access;
@@ -10,7 +11,7 @@ use crate::trace;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use std::time::Duration;
-use turnwise_broker::{CallbackRules, Submission};
+use turnwise_broker::{CallbackRules, Publication, Submission};
 use turnwise_metrics::Place;
 
 /// Reads a message's body; refused, it has a status and a number of named errors.
@@ -59,4 +60,27 @@ pub fn audio_is_right(text: &str) -> bool {
 /// Writes one of the agent's events for a reader.
 pub fn agent_event(out: &mut BytesMut, id: &str, name: Option<&str>, data: &[u8]) {
     encoder::agent_event(out, &id, name, data);
+}
+
+/// Reads the body of a publish, and its head; refused, it has a status and a number of named errors.
+///
+/// # Errors
+/// When it is refused.
+pub fn publications_of(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Publication>, (u16, usize)> {
+    let read = Mode::of(headers).and_then(|mode| mode.read(headers, body));
+    match read.map_err(|failure| failure.facts())? {
+        Publications::One(event) => Ok(vec![event]),
+        Publications::Many(events) => Ok(events),
+    }
+}
+
+/// Whether a pattern of topics is taken.
+#[must_use]
+pub fn pattern_is_right(text: &str) -> bool {
+    rules::topic_pattern(text).is_none()
+}
+
+/// Writes an event of a topic for a reader.
+pub fn topic_event(out: &mut BytesMut, id: &str, event_type: &str, data: &[u8]) {
+    encoder::topic_event(out, &id, event_type, data);
 }

@@ -124,3 +124,25 @@ pub(crate) const CALLBACKS_PAGE_MAX: u32 = 100;
 pub(crate) const CALLBACKS_PAGE_USUAL: u32 = 50;
 /// Ids in one redrive.
 pub(crate) const CALLBACKS_NAMED_MAX: usize = 1_000;
+/// Bytes of a topic's name, and of a pattern of such.
+pub(crate) const TOPIC_NAME_BYTES_MAX: usize = 128;
+/// Bytes of an event's type; the store's limit for types is a little more.
+pub(crate) const EVENT_TYPE_BYTES_MAX: usize = 120;
+/// Bytes of an event's data, or of a whole CloudEvent: a page of events holds it.
+pub(crate) const EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// Events in one publish.
+pub(crate) const EVENTS_PUBLISHED_MAX: usize = 1_000;
+/// Attributes of a CloudEvent.
+pub(crate) const CLOUDEVENT_ATTRIBUTES_MAX: usize = 64;
+/// Bytes of a CloudEvent's source, and of each other attribute that is named in the specification.
+pub(crate) const CLOUDEVENT_SOURCE_BYTES_MAX: usize = 1_024;
+/// Events or topics in one page.
+pub(crate) const TOPIC_PAGE_MAX: u32 = 1_000;
+/// The same when nothing is asked for.
+pub(crate) const TOPIC_PAGE_USUAL: u32 = 100;
+/// Topics and patterns of one subscription.
+pub(crate) const PATTERNS_MAX: usize = 64;
+/// Longest age that a topic's events may be given: a hundred years.
+pub(crate) const RETENTION_AGE_SECONDS_MAX: u64 = 100 * 365 * 24 * 3_600;
+/// Most events, or bytes, that a topic may be given.
+pub(crate) const RETENTION_SIZE_MAX: u64 = 1 << 53;

@@ -5,9 +5,9 @@ use crate::app::App;
 use crate::docs;
 use crate::error::Failure;
 use crate::openapi;
-use crate::rest::{callbacks, health, message, metrics, queue, status, tickets};
-use crate::scope::Access::{self, Callbacks, Metrics, Open, Read, Stream, Write};
-use crate::sse::{stream, tail};
+use crate::rest::{callbacks, health, message, metrics, queue, retention, status, tickets, topics};
+use crate::scope::Access::{self, Callbacks, Metrics, Open, Read, Stream, TopicsRead, TopicsWrite, Write};
+use crate::sse::{stream, subscribe, tail};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::handler::Handler;
@@ -48,6 +48,13 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::show),
         route(Method::DELETE, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::discard),
         route(Method::POST, "/api/v1/callbacks/redrive", Callbacks, callbacks::redrive),
+        route(Method::GET, "/api/v1/topics", TopicsRead, topics::list),
+        route(Method::GET, "/api/v1/topics/{topic}", TopicsRead, topics::show),
+        route(Method::POST, "/api/v1/topics/{topic}/events", TopicsWrite, topics::publish),
+        route(Method::GET, "/api/v1/topics/{topic}/events", TopicsRead, topics::history),
+        route(Method::GET, "/api/v1/topics/{topic}/retention", TopicsRead, retention::show),
+        route(Method::PUT, "/api/v1/topics/{topic}/retention", TopicsWrite, retention::set),
+        route(Method::GET, "/api/v1/subscribe", TopicsRead, subscribe::follow),
         route(Method::GET, "/api/v1/status", Metrics, status::show),
         route(Method::GET, "/api/v1/tail", Read, tail::follow),
         route(Method::GET, "/health", Open, health::health),

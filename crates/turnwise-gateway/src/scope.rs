@@ -10,6 +10,10 @@ pub enum Scope {
     ConversationsRead,
     /// Callbacks: list, inspect, send again.
     Callbacks,
+    /// Publishing to topics, and reading them.
+    Topics,
+    /// Reading topics.
+    TopicsRead,
     /// The measurements.
     Metrics,
     /// Everything.
@@ -18,8 +22,15 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 5] =
-        [Scope::Conversations, Scope::ConversationsRead, Scope::Callbacks, Scope::Metrics, Scope::Admin];
+    pub const ALL: [Scope; 7] = [
+        Scope::Conversations,
+        Scope::ConversationsRead,
+        Scope::Callbacks,
+        Scope::Topics,
+        Scope::TopicsRead,
+        Scope::Metrics,
+        Scope::Admin,
+    ];
 
     /// The scope as it is written.
     #[must_use]
@@ -28,6 +39,8 @@ impl Scope {
             Scope::Conversations => "conversations",
             Scope::ConversationsRead => "conversations:read",
             Scope::Callbacks => "callbacks",
+            Scope::Topics => "topics",
+            Scope::TopicsRead => "topics:read",
             Scope::Metrics => "metrics",
             Scope::Admin => "admin",
         }
@@ -53,6 +66,10 @@ pub enum Access {
     Write,
     /// Callbacks.
     Callbacks,
+    /// Reading topics.
+    TopicsRead,
+    /// Publishing to topics.
+    TopicsWrite,
     /// The measurements.
     Metrics,
 }
@@ -66,6 +83,8 @@ impl Access {
             Access::Read | Access::Stream => Some(Scope::ConversationsRead),
             Access::Write => Some(Scope::Conversations),
             Access::Callbacks => Some(Scope::Callbacks),
+            Access::TopicsRead => Some(Scope::TopicsRead),
+            Access::TopicsWrite => Some(Scope::Topics),
             Access::Metrics => Some(Scope::Metrics),
         }
     }
@@ -78,7 +97,10 @@ impl Access {
         held.iter().any(|scope| match scope {
             Scope::Admin => true,
             Scope::Conversations => matches!(needed, Scope::Conversations | Scope::ConversationsRead),
-            Scope::ConversationsRead | Scope::Callbacks | Scope::Metrics => *scope == needed,
+            Scope::Topics => matches!(needed, Scope::Topics | Scope::TopicsRead),
+            Scope::ConversationsRead | Scope::TopicsRead | Scope::Callbacks | Scope::Metrics => {
+                *scope == needed
+            }
         })
     }
 }
@@ -89,8 +111,16 @@ mod tests {
 
     #[test]
     fn a_scope_opens_what_it_names_and_no_more() {
-        let all =
-            [Access::Open, Access::Read, Access::Stream, Access::Write, Access::Callbacks, Access::Metrics];
+        let all = [
+            Access::Open,
+            Access::Read,
+            Access::Stream,
+            Access::Write,
+            Access::Callbacks,
+            Access::TopicsRead,
+            Access::TopicsWrite,
+            Access::Metrics,
+        ];
         let check = |scopes: &[Scope], expected: &[Access]| {
             let got: Vec<Access> = all.into_iter().filter(|access| access.is_granted_by(scopes)).collect();
             assert_eq!(got, expected, "{scopes:?}");
@@ -99,6 +129,8 @@ mod tests {
         check(&[Scope::Conversations], &[Access::Open, Access::Read, Access::Stream, Access::Write]);
         check(&[Scope::ConversationsRead], &[Access::Open, Access::Read, Access::Stream]);
         check(&[Scope::Callbacks], &[Access::Open, Access::Callbacks]);
+        check(&[Scope::Topics], &[Access::Open, Access::TopicsRead, Access::TopicsWrite]);
+        check(&[Scope::TopicsRead], &[Access::Open, Access::TopicsRead]);
         check(&[Scope::Metrics], &[Access::Open, Access::Metrics]);
         check(&[Scope::Metrics, Scope::Callbacks], &[Access::Open, Access::Callbacks, Access::Metrics]);
         check(&[Scope::Admin], &all);

@@ -6,6 +6,7 @@ mod callbacks;
 mod operations;
 mod parameters;
 mod schemas;
+mod topics;
 
 use crate::error::Failure;
 use crate::held::Shared;
@@ -115,6 +116,7 @@ fn described(operation: &Operation, access: Access) -> Value {
                 "schema": schemas::reference(body.schema), "examples": (body.examples)(),
             }}}),
         );
+        topics::media(operation.id, described);
     }
     described
 }

@@ -36,6 +36,7 @@ pub(super) fn all() -> Value {
     add::<RedriveRequest>(&mut all);
     add::<TurnCallback>(&mut all);
     add::<ChatType>(&mut all);
+    super::topics::schemas(&mut all);
     add::<FieldError>(&mut all);
     add::<Health>(&mut all);
     add::<HealthStatus>(&mut all);
@@ -84,6 +85,7 @@ pub(super) fn all() -> Value {
     all.insert("Text".to_owned(), json!({ "type": "string" }));
     let mut all = Value::Object(all);
     super::callbacks::conditions(&mut all);
+    super::topics::conditions(&mut all);
     if let Some(message) = all.pointer_mut("/MessageRequest").and_then(Value::as_object_mut) {
         message.insert("allOf".to_owned(), conditions());
     }
@@ -93,7 +95,7 @@ pub(super) fn all() -> Value {
     all
 }
 
-fn add<T: ToSchema>(all: &mut Map<String, Value>) {
+pub(super) fn add<T: ToSchema>(all: &mut Map<String, Value>) {
     let schema = serde_json::to_string(&T::schema()).expect("a schema is JSON");
     // Descriptions come from the code, where names are links.
     let schema = schema.replace("[`crate::", "`").replace("[`", "`").replace("`]", "`");

@@ -1,15 +1,19 @@
 //! Routes that answer JSON, a file per resource.
 
 pub(crate) mod callbacks;
+pub(crate) mod cloudevent;
 pub(crate) mod health;
 pub(crate) mod message;
 pub(crate) mod metrics;
+pub(crate) mod publication;
 pub(crate) mod query;
 pub(crate) mod queue;
+pub(crate) mod retention;
 pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod submission;
 pub(crate) mod tickets;
+pub(crate) mod topics;
 
 use crate::error::Failure;
 use axum::body::Body;
@@ -17,6 +21,7 @@ use axum::response::Response;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rules::Errors;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use std::time::Duration;
@@ -52,6 +57,20 @@ pub(crate) fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
         Failure::new(Code::Internal, "The answer could not be written")
     })?;
     Ok(body)
+}
+
+/// The same for a form that is an object: a list of what is in it is none.
+pub(crate) fn strict_object<'b, T: Deserialize<'b>>(
+    body: &'b [u8],
+    must: &'static str,
+) -> Result<T, Failure> {
+    let is_list = body.trim_ascii_start().first() == Some(&b'[');
+    if is_list && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+        let mut errors = Errors::default();
+        errors.add("", must);
+        return Err(Failure::invalid(Code::InvalidContent, errors.0));
+    }
+    strict(body, must)
 }
 
 /// A body of just this form; `must` says what that is.

@@ -1,6 +1,10 @@
 //! The rules for single values from outside, and a list of what broke them.
 
-use crate::limits::{AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, ID_BYTES_MAX, LABEL_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, EVENT_BYTES_MAX, EVENT_TYPE_BYTES_MAX, ID_BYTES_MAX,
+    LABEL_BYTES_MAX, TEXT_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
+};
+use crate::sse::encoder::GAP;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
@@ -93,6 +97,49 @@ pub(crate) fn label(text: &str) -> Option<Cow<'static, str>> {
     (!ok).then(|| format!("must have 1 to {LABEL_BYTES_MAX} bytes and no control characters").into())
 }
 
+/// Names of topics are a closed alphabet.
+pub(crate) fn topic(text: &str) -> Option<Cow<'static, str>> {
+    let ok = (1..=TOPIC_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_of_name);
+    (!ok).then(|| format!("must be 1 to {TOPIC_NAME_BYTES_MAX} of A-Z, a-z, 0-9 and _.:-").into())
+}
+
+/// A name, or one with `*` in the place of tokens, or with `>` in the place of the last ones.
+pub(crate) fn topic_pattern(text: &str) -> Option<Cow<'static, str>> {
+    let mut tokens = text.split(['.', ':']).peekable();
+    let mut fits = (1..=TOPIC_NAME_BYTES_MAX).contains(&text.len());
+    while let Some(token) = tokens.next() {
+        let is_rest = token == ">" && tokens.peek().is_none();
+        fits &= is_rest || token == "*" || token.bytes().all(is_of_name);
+    }
+    (!fits).then(|| {
+        format!(
+            "must be a topic of at most {TOPIC_NAME_BYTES_MAX} bytes; * stands for one part between . or :, \
+             and > at the end for the rest"
+        )
+        .into()
+    })
+}
+
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-')
+}
+
+/// An event's type becomes the name of a server-sent event: one line, and none of the names that are ours.
+pub(crate) fn event_type(text: &str) -> Option<Cow<'static, str>> {
+    let ok = (1..=EVENT_TYPE_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && text != GAP;
+    (!ok).then(|| {
+        format!("must be 1 to {EVENT_TYPE_BYTES_MAX} visible ASCII characters without spaces, and not {GAP}")
+            .into()
+    })
+}
+
+/// The size of an event.
+pub(crate) fn event_bytes(bytes: usize) -> Option<Cow<'static, str>> {
+    (bytes > EVENT_BYTES_MAX).then(|| format!("must have at most {EVENT_BYTES_MAX} bytes").into())
+}
+
 /// Anything.
 pub(crate) fn any(_: &str) -> Option<Cow<'static, str>> {
     None
@@ -147,6 +194,29 @@ mod tests {
         check(client_id, &"x".repeat(64), true);
         for bad in ["", "Web", "a_b", "a b", &"x".repeat(65)] {
             check(client_id, bad, false);
+        }
+    }
+
+    #[test]
+    fn topics_patterns_and_types_have_an_alphabet() {
+        for good in ["a", "orders.eu:2_x-Y", &"x".repeat(128)] {
+            check(topic, good, true);
+            check(topic_pattern, good, true);
+        }
+        for bad in ["", "a b", "a/b", "é", "a\n", "a*", ">", &"x".repeat(129)] {
+            check(topic, bad, false);
+        }
+        for good in ["*", ">", "a.*.c", "a:*", "a.>", "*.*"] {
+            check(topic_pattern, good, true);
+        }
+        for bad in ["", "a*", "a.b*", ">.a", "a.>.b", "a>", "a,b", "**", &"x".repeat(129)] {
+            check(topic_pattern, bad, false);
+        }
+        for good in ["order.created", "com.example/é".trim_end_matches('é'), "message", "x+y=z"] {
+            check(event_type, good, true);
+        }
+        for bad in ["", "gap", "a b", "a\nb", "a\rdata: x", "\u{0}", "é", &"x".repeat(121)] {
+            check(event_type, bad, false);
         }
     }
 

@@ -10,6 +10,8 @@ use std::fmt::{self, Display, Write};
 /// Names that only the broker may use; an agent's event of such a name goes out as `message`.
 const OWN_NAMES: [&str; 7] = ["queued", "processing", "position", "gap", "done", "error", "cancelled"];
 const DEFAULT_NAME: &str = "message";
+/// Tells that something is missing.
+pub(crate) const GAP: &str = "gap";
 
 /// One of the broker's own events; `data` is JSON of one line.
 pub(crate) fn own_event(
@@ -40,6 +42,22 @@ pub(crate) fn agent_event(out: &mut BytesMut, id: &dyn Display, name: Option<&st
         put_lines(out, data);
     }
     out.put_slice(b"\n\n");
+}
+
+/// An event of a topic; `data` is JSON. Its type was checked when it was taken in; one that breaks the rules all
+/// the same goes out as `message`.
+pub(crate) fn topic_event(out: &mut BytesMut, id: &dyn Display, event_type: &str, data: &[u8]) {
+    let is_fine = event_type.bytes().all(|byte| byte.is_ascii_graphic()) && event_type != GAP;
+    begin(out, Some(id), if is_fine && !event_type.is_empty() { event_type } else { DEFAULT_NAME });
+    out.put_slice(b"data: ");
+    // Inside JSON a raw line break can only be white space between tokens.
+    out.extend(data.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+    out.put_slice(b"\n\n");
+}
+
+/// Where to resume from, without an event: a reader keeps it and is told nothing.
+pub(crate) fn place(out: &mut BytesMut, id: &dyn Display) {
+    write(out, format_args!("id: {id}\n\n"));
 }
 
 /// A comment: keeps the connection alive, and readers pass it over.
@@ -181,6 +199,23 @@ mod tests {
             assert!(encoded(Some(own), "{}").contains("event: message\n"));
         }
         assert!(encoded(Some("progress"), "{}").contains("event: progress\n"));
+    }
+
+    #[test]
+    fn no_type_of_a_topic_can_forge_a_field_or_a_gap() {
+        for event_type in all_texts(&["\r", "\n", ":", " ", "gap", "data: x", "a"], 3) {
+            let mut out = BytesMut::new();
+            topic_event(&mut out, &"1-2-3", &event_type, b"{\n\"a\":\r1}");
+            let events = read(std::str::from_utf8(&out).expect("text in, text out"));
+            assert_eq!(events.len(), 1, "{event_type:?}");
+            let event = events.first().cloned().unwrap_or_default();
+            assert!(event.name == event_type || event.name == "message", "{event_type:?}");
+            assert_ne!(event.name, GAP);
+            assert_eq!((event.id.as_str(), event.data.as_str()), ("1-2-3", "{ \"a\": 1}"));
+        }
+        let mut out = BytesMut::new();
+        place(&mut out, &"1-2-0");
+        assert_eq!(out, "id: 1-2-0\n\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! A turn's events as a response body. Events that are there together share
-//! one write. The stream of events has at most one page read ahead of the
-//! reader, which the store bounds in bytes, and here waits at most one chunk or
-//! one longer event: so much memory a slow reader costs, and it delays nobody.
+//! Events as a response body. Those that are there together share one write.
+//! The stream of events has at most one page read ahead of the reader, which
+//! the store bounds in bytes, and here waits at most one chunk or one longer
+//! event: so much memory a slow reader costs, and it delays nobody.
 
 use super::encoder;
 use crate::held::Room;
@@ -10,25 +10,31 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http_body::{Body, Frame};
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use turnwise_api::conversation::StreamError;
-use turnwise_broker::{BrokerError, TurnError, TurnEvent};
-use turnwise_core::MessageId;
+use turnwise_broker::BrokerError;
 
-/// The body of `GET /api/v1/stream`.
+/// Something that is sent as a server-sent event.
+pub(crate) trait Shown {
+    /// Writes it; true if it is the last one.
+    fn write(self, out: &mut BytesMut) -> bool;
+}
+
+/// The body of a stream.
 pub(crate) struct Live<S> {
     events: Pin<Box<S>>,
-    id: MessageId,
+    /// Differs between readers, so that they do not come back all at once.
+    lot: u64,
     buffer: BytesMut,
     ended: bool,
     /// The turn's end is among what was written.
     whole: bool,
     once_delivered: Option<Box<dyn FnOnce() + Send>>,
+    /// It has no last event: when the node stops there is nothing to wait for.
+    endless: bool,
     /// For a piece with a long event.
     room: Room,
     /// Silence until the next comment, or until the last words.
@@ -38,10 +44,10 @@ pub(crate) struct Live<S> {
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
+impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Live<S> {
     /// `revoked`: the reader's key was taken away.
     pub(crate) fn new(
-        id: MessageId,
+        lot: u64,
         events: S,
         room: Room,
         shutdown: CancellationToken,
@@ -51,17 +57,24 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
         encoder::retry(&mut buffer, RECONNECT_MS);
         Live {
             events: Box::pin(events),
-            id,
+            lot,
             buffer,
             ended: false,
             whole: false,
             once_delivered: None,
+            endless: false,
             room,
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
             closing: false,
             shutdown: Box::pin(shutdown.cancelled_owned()),
             revoked: Box::pin(revoked.cancelled_owned()),
         }
+    }
+
+    /// Its events have no end.
+    pub(crate) fn endless(mut self) -> Live<S> {
+        self.endless = true;
+        self
     }
 
     /// Called when the turn's end was taken for writing.
@@ -75,7 +88,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
             match self.events.as_mut().poll_next(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(event))) => {
-                    self.ended = write(&mut self.buffer, self.id, event);
+                    self.ended = event.write(&mut self.buffer);
                     self.whole = self.ended;
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -97,13 +110,21 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Live<S> {
         self.buffer.split().freeze()
     }
 
+    /// Where and when to come back, as the node goes away.
+    fn last_words(&mut self) {
+        let pause = spread(self.lot);
+        encoder::retry(&mut self.buffer, pause);
+        encoder::comment(&mut self.buffer, "going away, reconnect with Last-Event-ID");
+        self.ended = true;
+    }
+
     fn put_off_heartbeat(&mut self) {
         let silence = if self.closing { CLOSING_LOOK } else { HEARTBEAT };
         self.heartbeat.as_mut().reset(Instant::now() + silence);
     }
 }
 
-impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
+impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Body for Live<S> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -117,6 +138,9 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
             self.ended = true;
         }
         self.fill(cx);
+        if self.endless && !self.ended && self.shutdown.as_mut().poll(cx).is_ready() {
+            self.last_words();
+        }
         if self.buffer.is_empty() {
             if self.ended {
                 if let Some(then) = self.once_delivered.take().filter(|_| self.whole) {
@@ -130,10 +154,7 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
             }
             ready!(self.heartbeat.as_mut().poll(cx));
             if self.closing {
-                let pause = spread(self.id);
-                encoder::retry(&mut self.buffer, pause);
-                encoder::comment(&mut self.buffer, "going away, reconnect with Last-Event-ID");
-                self.ended = true;
+                self.last_words();
             } else {
                 encoder::comment(&mut self.buffer, "keep-alive");
             }
@@ -149,68 +170,25 @@ impl<S: Stream<Item = Result<TurnEvent, BrokerError>>> Body for Live<S> {
 }
 
 /// When a reader comes back to a node that went away: not all at once.
-fn spread(id: MessageId) -> u32 {
+fn spread(lot: u64) -> u32 {
     let (least, more) = RECONNECT_SPREAD_MS;
-    least + u32::try_from(id.nonce() % u64::from(more)).unwrap_or(0)
-}
-
-/// Writes one event; true if it is the last one.
-fn write(out: &mut BytesMut, id: MessageId, event: TurnEvent) -> bool {
-    let own = |out: &mut BytesMut, position: Option<&dyn Display>, name| {
-        encoder::own_event(out, position, name, format_args!("{{\"message_id\":\"{id}\"}}"));
-    };
-    match event {
-        TurnEvent::Queued => own(out, None, "queued"),
-        TurnEvent::Processing { position: Some(position) } => own(out, Some(&position), "processing"),
-        TurnEvent::Processing { position: None } => own(out, None, "processing"),
-        TurnEvent::Agent { position, name, data } => {
-            encoder::agent_event(out, &position, name.as_deref(), &data);
-        }
-        TurnEvent::Position { place } => {
-            encoder::own_event(out, None, "position", format_args!("{{\"position\":{place}}}"));
-        }
-        TurnEvent::Gap { resume } => {
-            encoder::own_event(out, Some(&resume), "gap", format_args!("{{\"resume\":\"{resume}\"}}"));
-        }
-        TurnEvent::Done { position } => {
-            own(out, Some(&position), "done");
-            return true;
-        }
-        TurnEvent::Cancelled { position } => {
-            own(out, Some(&position), "cancelled");
-            return true;
-        }
-        TurnEvent::Error { position, error } => {
-            let data = error_data(id, &error);
-            encoder::own_event(out, Some(&position), "error", format_args!("{data}"));
-            return true;
-        }
-    }
-    false
-}
-
-fn error_data(id: MessageId, error: &TurnError) -> String {
-    let id = id.to_string();
-    let data = StreamError { error: &error.detail, code: &error.code, status: error.status, message_id: &id };
-    serde_json::to_string(&data).expect("strings and a number are JSON")
+    least + u32::try_from(lot % u64::from(more)).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sse::turn::OfTurn;
     use http_body_util::BodyExt;
+    use turnwise_broker::{TurnError, TurnEvent};
+    use turnwise_core::MessageId;
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_filled_with_comments_until_the_shutdown() {
         let shutdown = CancellationToken::new();
-        let silence = futures_util::stream::pending();
-        let mut body = Box::pin(Live::new(
-            MessageId::new(1, 2),
-            silence,
-            Room::new(0),
-            shutdown.clone(),
-            CancellationToken::new(),
-        ));
+        let silence = futures_util::stream::pending::<Result<OfTurn, BrokerError>>();
+        let mut body =
+            Box::pin(Live::new(2, silence, Room::new(0), shutdown.clone(), CancellationToken::new()));
         let start = Instant::now();
         let mut next = async || match body.frame().await {
             Some(Ok(frame)) => frame.into_data().ok(),
@@ -238,14 +216,9 @@ mod tests {
             TurnError { code: "agent_timeout".to_owned(), status: 504, detail: "a \"b\"\n".to_owned() };
         let position = "1-2".parse().expect("a position in its own form");
         let events = [TurnEvent::Queued, TurnEvent::Error { position, error }, TurnEvent::Queued];
-        let stream = futures_util::stream::iter(events.map(Ok));
-        let body = Live::new(
-            MessageId::new(1, 2),
-            stream,
-            Room::new(0),
-            CancellationToken::new(),
-            CancellationToken::new(),
-        );
+        let of_turn = |event| Ok(OfTurn { id: MessageId::new(1, 2), event });
+        let stream = futures_util::stream::iter(events.map(of_turn));
+        let body = Live::new(2, stream, Room::new(0), CancellationToken::new(), CancellationToken::new());
         let mut body = Box::pin(body);
         let first = body.frame().await.and_then(Result::ok).and_then(|frame| frame.into_data().ok());
         let text = String::from_utf8(first.unwrap_or_default().to_vec()).unwrap_or_default();

@@ -3,7 +3,9 @@
 pub(crate) mod encoder;
 pub(crate) mod live;
 pub(crate) mod stream;
+pub(crate) mod subscribe;
 pub(crate) mod tail;
+pub(crate) mod turn;
 
 use axum::body::Body;
 use axum::response::Response;

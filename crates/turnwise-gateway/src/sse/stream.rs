@@ -1,6 +1,7 @@
 //! `GET /api/v1/stream`: one turn's events, from any position.
 
 use super::live::Live;
+use super::turn::OfTurn;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
@@ -12,11 +13,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use futures_core::Stream;
+use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, StatusCode, Uri};
+use std::str::FromStr;
 use std::sync::Arc;
 use turnwise_api::Code;
-use turnwise_broker::{BrokerError, Follow, Followed, StreamPosition, TurnEvent};
+use turnwise_broker::{BrokerError, Followed, StreamPosition, TurnEvent};
 use turnwise_core::MessageId;
 use turnwise_metrics::{Gauge, Held};
 
@@ -31,7 +34,7 @@ pub(crate) async fn follow(
     let mut errors = Errors::default();
     let user = parameters.required("user_id", rules::id, &mut errors);
     let id = parameters.required("message_id", rules::any, &mut errors);
-    let after = place(&headers, &parameters, &mut errors);
+    let after = place::<StreamPosition>(&headers, &parameters, &mut errors);
     if !errors.0.is_empty() {
         return Err(Failure::invalid(Code::InvalidContent, errors.0));
     }
@@ -48,9 +51,10 @@ pub(crate) async fn follow(
             return Ok(response);
         }
     };
-    let events = counted(&app, seat(&app, &caller)?, events);
+    let of_turn = move |event: Result<TurnEvent, BrokerError>| event.map(|event| OfTurn { id, event });
+    let events = counted(&app, seat(&app, &caller)?, events).map(of_turn);
     let room = app.answers.of_key(&caller.holder().answers);
-    let mut live = Live::new(id, events, room, app.drain.closing(), caller.revoked());
+    let mut live = Live::new(id.nonce(), events, room, app.drain.closing(), caller.revoked());
     if let Some(ticket) = caller.ticket().copied() {
         let app = Arc::clone(&app);
         live.once_delivered(move || {
@@ -65,10 +69,10 @@ pub(crate) async fn follow(
 }
 
 /// Counts as an open stream while it is kept, in all and of its key.
-type Seat = [Held; 2];
+pub(super) type Seat = [Held; 2];
 
 /// A place for one more reader.
-fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
+pub(super) fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
     let (all, own) = (&app.counts.streams, &caller.holder().streams);
     // Taken first, then compared: of those that come at once none is overlooked.
     let seat = [all.hold(), own.hold()];
@@ -87,11 +91,11 @@ fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
 }
 
 /// The same events; a scraper is told how many there were, and that somebody reads.
-fn counted(
+pub(super) fn counted<T: 'static>(
     app: &Arc<App>,
     seat: Seat,
-    events: Follow,
-) -> impl Stream<Item = Result<TurnEvent, BrokerError>> + use<> {
+    events: BoxStream<'static, Result<T, BrokerError>>,
+) -> impl Stream<Item = Result<T, BrokerError>> + use<T> {
     let counts = Arc::clone(&app.counts);
     events.inspect(move |event| {
         let _open = &seat;
@@ -101,12 +105,16 @@ fn counted(
 
 /// Whether a reader goes on from a place it names.
 pub(crate) fn resumes(headers: &HeaderMap, parameters: &Parameters) -> bool {
-    place(headers, parameters, &mut Errors::default()).is_some()
+    place::<StreamPosition>(headers, parameters, &mut Errors::default()).is_some()
 }
 
 /// Where the reader left off. The header wins: a browser that reconnects
 /// sends it beside the address it began with. Both must be places.
-fn place(headers: &HeaderMap, parameters: &Parameters, errors: &mut Errors) -> Option<StreamPosition> {
+pub(super) fn place<P: FromStr>(
+    headers: &HeaderMap,
+    parameters: &Parameters,
+    errors: &mut Errors,
+) -> Option<P> {
     let mut read = |text: &str, pointer: &'static str| {
         let place = text.parse().ok();
         if place.is_none() {

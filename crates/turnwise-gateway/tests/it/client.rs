@@ -29,6 +29,13 @@ pub(crate) fn post(body: &str) -> Call {
     post.header("Content-Length", &length)
 }
 
+/// A POST of JSON to another route.
+pub(crate) fn post_to(path: &str, body: &str) -> Call {
+    let mut post = call("POST", path).header("Content-Type", "application/json");
+    post.body = body.as_bytes().to_vec();
+    post.header("Content-Length", &body.len().to_string())
+}
+
 pub(crate) fn call(method: &str, path: &str) -> Call {
     Call { line: format!("{method} {path} HTTP/1.1"), headers: Vec::new(), body: Vec::new() }
 }
@@ -146,6 +153,8 @@ pub(crate) struct Open {
     text: String,
     /// Seen so far.
     pub(crate) comments: Vec<String>,
+    /// The last id, of an event or of a place in between: what a reader resumes from.
+    pub(crate) last_id: Option<String>,
 }
 
 /// One event of a stream.
@@ -170,7 +179,7 @@ impl Open {
         let chunked = head.header("transfer-encoding") == Some("chunked");
         let left = head.header("content-length").map(|length| length.parse().unwrap());
         let left = if status == 204 { Some(0) } else { left };
-        Open { head, stream, left, chunked, text: String::new(), comments: Vec::new() }
+        Open { head, stream, left, chunked, text: String::new(), comments: Vec::new(), last_id: None }
     }
 
     /// The next piece of the body.
@@ -191,26 +200,44 @@ impl Open {
     /// The next event; comments and `retry` are passed over. None at the end.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {
-            while !self.text.contains("\n\n") {
-                let piece = self.piece().await?;
-                self.text += std::str::from_utf8(&piece).unwrap();
-            }
-            let (block, rest) = self.text.split_once("\n\n").unwrap();
-            let mut event = Event { id: None, name: "none".to_owned(), data: String::new() };
-            for line in block.lines() {
-                match line.split_once(": ") {
-                    Some(("", comment)) => self.comments.push(comment.to_owned()),
-                    Some(("id", id)) => event.id = Some(id.to_owned()),
-                    Some(("event", name)) => event.name = name.to_owned(),
-                    Some(("data", data)) => event.data += data,
-                    _ => {}
-                }
-            }
-            self.text = rest.to_owned();
+            let event = self.block().await?;
             if event.name != "none" {
                 return Some(event);
             }
         }
+    }
+
+    /// The first place to resume from, which a stream over topics tells before any event.
+    pub(crate) async fn place(&mut self) -> String {
+        while self.last_id.is_none() {
+            let block = self.block().await.unwrap();
+            assert_eq!(block.name, "none", "an event came first");
+        }
+        self.last_id.clone().unwrap()
+    }
+
+    /// What stands before the next empty line: an event, or one named `none` for whatever else it is.
+    async fn block(&mut self) -> Option<Event> {
+        while !self.text.contains("\n\n") {
+            let piece = self.piece().await?;
+            self.text += std::str::from_utf8(&piece).unwrap();
+        }
+        let (block, rest) = self.text.split_once("\n\n").unwrap();
+        let mut event = Event { id: None, name: "none".to_owned(), data: String::new() };
+        for line in block.lines() {
+            match line.split_once(": ") {
+                Some(("", comment)) => self.comments.push(comment.to_owned()),
+                Some(("id", id)) => {
+                    event.id = Some(id.to_owned());
+                    self.last_id.clone_from(&event.id);
+                }
+                Some(("event", name)) => event.name = name.to_owned(),
+                Some(("data", data)) => event.data += data,
+                _ => {}
+            }
+        }
+        self.text = rest.to_owned();
+        Some(event)
     }
 
     /// Every event until the stream ends.

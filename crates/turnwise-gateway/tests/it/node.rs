@@ -68,7 +68,7 @@ pub(crate) fn sample(path: &str) -> String {
 /// A path of the table for this message and user. A new name in a path needs a line here.
 pub(crate) fn filled(path: &str, message_id: &str, user_id: &str) -> String {
     let path = path.replace("{message_id}", message_id).replace("{user_id}", user_id);
-    let path = path.replace("{callback_id}", message_id);
+    let path = path.replace("{callback_id}", message_id).replace("{topic}", "a.b");
     assert!(!path.contains('{'), "say what stands for the names in {path}");
     match path.as_str() {
         "/api/v1/stream" => format!("{path}?user_id={user_id}&message_id={message_id}"),
