@@ -8,16 +8,18 @@ mod config;
 mod disk;
 mod head;
 mod submission;
+mod topic;
 mod values;
 
 /// Takes any bytes; panics when a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// What can be fuzzed: the name, which is also the corpus's folder, and the function.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("agent_stream", agent::stream),
     ("agent_answer", agent::answer),
     ("submission", submission::submission),
+    ("publication", topic::publication),
     ("values", values::values),
     ("request_head", head::request_head),
     ("callback", callback::callback),

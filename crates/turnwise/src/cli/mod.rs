@@ -17,6 +17,7 @@ mod serve;
 mod server;
 mod status;
 mod tail;
+mod topic;
 mod version;
 
 pub(crate) use version::VERSION;
@@ -67,6 +68,9 @@ enum Command {
     /// Callbacks that were given up on: list, show, try again, drop
     #[command(subcommand)]
     Dead(dead::DeadCommand),
+    /// Topics: list, read, follow, publish
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
     /// Take over what another system left
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -120,6 +124,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Tail(arguments) => tail::run(context, &arguments),
         Command::Agent(command) => agent::run(context, command),
         Command::Dead(command) => dead::run(context, command),
+        Command::Topic(command) => topic::run(context, command),
         Command::Import(command) => import::run(context, command),
         Command::Keys(command) => keys::run(context, command),
         Command::Config(command) => configuration::run(context, &command),

@@ -20,6 +20,11 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "dead redrive" => &["--all", "--yes", "--url", url],
         "dead show" => &[UNKNOWN, "--url", url],
         "dead drop" => &[UNKNOWN, "--yes", "--url", url],
+        "topic list" => &["--org", "o", "--url", url],
+        "topic read" => &["t", "--org", "o", "--url", url],
+        "topic follow" => &["t", "--org", "o", "--url", url],
+        // It comes first: the others then have something to show.
+        "topic publish" => &["t", "1", "--type", "x", "--org", "o", "--url", url],
         "bench fairness" => &["--seconds", "1", "--readers", "10"],
         "bench outage" => &["--seconds", "1", "--readers", "10"],
         "bench queue" => &["--seconds", "1", "--store", "memory"],
@@ -80,7 +85,7 @@ async fn every_command_prints_json_when_asked() {
     for leaf in leaves {
         let mut command = turnwise(folder.path());
         command.args(&leaf).arg("--json").args(arguments(&leaf, server.url()));
-        if matches!(leaf.join(" ").as_str(), "serve" | "agent mock" | "tail") {
+        if matches!(leaf.join(" ").as_str(), "serve" | "agent mock" | "tail" | "topic follow") {
             let running = Running::start(&mut command).await;
             assert_eq!(running.ready["ready"], true, "{leaf:?}");
             assert_eq!(running.terminate().await, Some(0), "{leaf:?}");

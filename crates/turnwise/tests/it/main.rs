@@ -26,4 +26,5 @@ mod secrets;
 mod send;
 mod stream;
 mod support;
+mod topics;
 mod watch;
