@@ -36,6 +36,10 @@ pub enum Code {
     NotFailed,
     /// The callback is being delivered.
     CallbackInProgress,
+    /// The lease is over, or never was one of this queue.
+    LeaseLost,
+    /// The message is in somebody's hands.
+    MessageLeased,
     /// The turn was cancelled while the request waited.
     Cancelled,
     /// The turn ran out of time, or is no longer kept.
@@ -110,7 +114,7 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 41] = [
+    pub const ALL: [Code; 43] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
@@ -126,6 +130,8 @@ impl Code {
         Code::RequestTimeout,
         Code::TurnOver,
         Code::CallbackInProgress,
+        Code::LeaseLost,
+        Code::MessageLeased,
         Code::NotFailed,
         Code::Cancelled,
         Code::Expired,
@@ -173,6 +179,8 @@ impl Code {
             Code::TurnOver => facts("turn_over", 409, "The turn has ended", "There is nothing left to cancel; read its outcome with GET."),
             Code::NotFailed => facts("not_failed", 409, "The turn has not failed", "Send a new message instead; a turn that expired unanswered is sent again as a new message, too."),
             Code::CallbackInProgress => facts("callback_in_progress", 409, "The callback is being delivered", "Ask for it again in a few seconds."),
+            Code::LeaseLost => facts("lease_lost", 409, "The lease is over", "Stop working on the message: somebody else may have it. Settle or extend before lease_expires_at."),
+            Code::MessageLeased => facts("message_leased", 409, "The message is in somebody's hands", "Ask again when its lease is over, or let its holder settle it as dead."),
             Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
             Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
             Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),
@@ -182,11 +190,11 @@ impl Code {
             Code::UnsupportedMediaType => facts("unsupported_media_type", 415, "The body is not announced as JSON", "Send the header Content-Type: application/json."),
             Code::InvalidContent => facts("invalid_content", 422, "The content breaks a rule", "Mend what errors[] names and send it again."),
             Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not configured", "Set TURNWISE_CALLBACKS_SECRET on the server; or leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),
-            Code::IdempotencyConflict => facts("idempotency_conflict", 422, "The id was used with other content", "Use a new client_message_id or Idempotency-Key for a new message."),
-            Code::QueueDepthExceeded => again(facts("queue_depth_exceeded", 429, "The conversation has too many waiting turns", "Wait until some are answered."), Some(5)),
+            Code::IdempotencyConflict => facts("idempotency_conflict", 422, "The id was used with other content", "Use a new client_message_id, dedup_key or Idempotency-Key for a new message."),
+            Code::QueueDepthExceeded => again(facts("queue_depth_exceeded", 429, "Too many messages wait already", "Wait until some are done; nothing was stored."), Some(5)),
             Code::RateLimited => again(facts("rate_limited", 429, "Too many requests", "Nothing was stored; repeat after Retry-After seconds. The headers RateLimit and RateLimit-Policy tell how much is left."), Some(1)),
             Code::Internal => again(facts("internal", 500, "A fault of this server", "Repeat with the same client_message_id; if it stays, report the request id."), None),
-            Code::OutcomeUnknown => again(facts("outcome_unknown", 500, "The store did not confirm in time", "The message may be stored: repeat it with the same client_message_id."), None),
+            Code::OutcomeUnknown => again(facts("outcome_unknown", 500, "The store did not confirm in time", "It may be done: repeat a message with the same client_message_id, dedup_key or Idempotency-Key; a settlement may be repeated as it is."), None),
             Code::AgentRejected => facts("agent_rejected", 400, "The agent refused the message", "The status is the agent's own."),
             Code::AgentError => facts("agent_error", 502, "The agent failed", "Send the message again if an answer is still wanted."),
             Code::AgentUnreachable => facts("agent_unreachable", 503, "The agent could not be reached", "Send the message again once the agent is back; this turn has ended."),

@@ -8,6 +8,7 @@ pub mod conversation;
 pub mod health;
 pub mod message;
 pub mod problem;
+pub mod queue;
 pub mod shallow;
 pub mod status;
 pub mod text;
@@ -29,6 +30,14 @@ pub use message::{
     ChatType, FIELDS_MAX, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType,
 };
 pub use problem::{FieldError, Problem, ProblemForm};
+pub use queue::{
+    ItemError, LeaseAnswer, LeaseAnswers, LeaseState, QueueClaimForm, QueueDeliveries, QueueDelivery,
+    QueueDepth, QueueError, QueueExtensionForm, QueueExtensionsForm, QueueFilterForm, QueueList,
+    QueueMessageAnswer, QueueMessageForm, QueueMessageInfo, QueueMessageList, QueueMessagesForm,
+    QueueOutcome, QueuePolicy, QueuePurgeForm, QueueRates, QueueReceipt, QueueRedriveForm, QueueRedriven,
+    QueueRemoved, QueueSent, QueueSentBatch, QueueSettlementForm, QueueSettlementsForm, QueueStage,
+    QueueState, QueueTotals,
+};
 pub use shallow::Shallow;
 pub use status::{NodeStatus, Part, StorePart, TailStep, TurnNumbers};
 pub use text::{Field, Text};

@@ -10,6 +10,7 @@ use crate::local::Local;
 use crate::news::Board;
 use crate::orgs::Orgs;
 use crate::topics::Feeds;
+use crate::work::Work;
 use std::sync::Arc;
 use turnwise_core::{Kind, MessageId, Name, QueueName, Store, StoreError, Timestamp, TopicName};
 
@@ -39,10 +40,11 @@ pub(crate) struct Inner {
     pub(crate) board: Board,
     pub(crate) groups: Groups,
     pub(crate) feeds: Feeds,
+    pub(crate) work: Work,
 }
 
 impl Broker {
-    /// A broker over `store`; reads the known orgs.
+    /// A broker over `store`; reads the known orgs, and what is set for queues.
     ///
     /// # Errors
     /// When the store does not answer, or the settings break a limit.
@@ -53,6 +55,7 @@ impl Broker {
         clock: Clock,
     ) -> Result<Broker, StoreError> {
         let orgs = Orgs::load(store.as_ref()).await?;
+        let work = Work::load(store.as_ref()).await?;
         let ring = Ring::new(Kind::Turns, store.wakeups());
         let callback_ring = Ring::new(Kind::Callbacks, store.wakeups());
         Ok(Broker(Arc::new(Inner {
@@ -72,6 +75,7 @@ impl Broker {
             board: Board::default(),
             groups: Groups::default(),
             feeds: Feeds::default(),
+            work,
         })))
     }
 

@@ -40,6 +40,12 @@ pub struct BrokerConfig {
     /// Callbacks that wait or are dead, kept at most: the oldest dead ones go first, and while waiting ones alone
     /// are so many, no turn with a callback is taken. Those of turns that have not ended are not counted.
     pub callbacks_kept_max: u64,
+    /// Messages all work queues hold at most, dead letters included; more are refused.
+    pub queue_messages_max: u64,
+    /// The same of one org: what it may fill leaves room for the others.
+    pub org_queue_messages_max: u64,
+    /// Work queues of one org that hold messages at once.
+    pub org_queues_max: u64,
     /// How long a try of a callback may take altogether.
     pub callback_lease: Duration,
 }
@@ -62,6 +68,9 @@ impl Default for BrokerConfig {
             housekeeping: Housekeeping::default(),
             callbacks: CallbackRules::default(),
             callbacks_kept_max: 200_000,
+            queue_messages_max: limits::QUEUE_MESSAGES_MAX,
+            org_queue_messages_max: limits::ORG_QUEUE_MESSAGES_MAX,
+            org_queues_max: limits::ORG_QUEUES_MAX,
             callback_lease: Duration::from_secs(15),
         }
     }

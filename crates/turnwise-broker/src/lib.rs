@@ -1,6 +1,6 @@
 //! Conversations on top of the storage contract: turns are queued, handed to
 //! dispatch one at a time per conversation, and their answers are kept as
-//! replayable events. Beside them public topics. The only crate that calls the storage traits.
+//! replayable events. Beside them, topics and work queues for everybody. The only crate that calls the storage traits.
 
 mod broker;
 mod callback;
@@ -34,6 +34,7 @@ mod timeline;
 mod topics;
 mod turn;
 mod wait;
+mod work;
 
 pub use broker::{Broker, Clock, Nonce};
 pub use callback::{
@@ -59,3 +60,8 @@ pub use topics::{
     Subscription, SubscriptionPlace, TopicEvent, TopicPage, TopicView,
 };
 pub use turn::{TurnEnd, TurnError, TurnState, TurnView};
+pub use work::{
+    WorkClaim, WorkDedup, WorkDelivery, WorkError, WorkExtended, WorkFilter, WorkFull, WorkMended,
+    WorkMessage, WorkMessageView, WorkOutcome, WorkPolicy, WorkQueue, WorkQueueView, WorkRates, WorkReceipt,
+    WorkRedrive, WorkSent, WorkSettled, WorkSettlement, WorkTime,
+};

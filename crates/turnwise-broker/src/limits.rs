@@ -116,3 +116,34 @@ pub(crate) const RETENTION_PAGES_MAX: u32 = 64;
 pub(crate) const GAP_TOPICS_MAX: u32 = 64;
 /// Pages without an event of its own that are read for one of them.
 pub(crate) const GAP_PAGES_MAX: u32 = 16;
+/// Messages all work queues hold at most: each takes some hundred bytes of memory, wherever its payload is.
+pub(crate) const QUEUE_MESSAGES_MAX: u64 = 1_000_000;
+/// The same of one org.
+pub(crate) const ORG_QUEUE_MESSAGES_MAX: u64 = 500_000;
+/// Work queues of one org that hold messages at once, or did a minute ago.
+pub(crate) const ORG_QUEUES_MAX: u64 = 10_000;
+/// Bytes of a work queue's name.
+pub(crate) const QUEUE_NAME_BYTES_MAX: usize = 128;
+/// Work queues of one org for which something is set.
+pub(crate) const SET_QUEUES_MAX: usize = 1_000;
+/// Events about set queues that are not in force any more; with more, their topic is written anew.
+pub(crate) const SET_EVENTS_STALE_MAX: usize = 4_096;
+/// Events about set queues read at a time.
+pub(crate) const SET_EVENTS_PAGE: u32 = 256;
+/// How long a repeated message of a work queue is recognised.
+pub(crate) const QUEUE_DEDUP_WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// Work queues counted in one round of the sweeper; with more, each is counted in its turn.
+pub(crate) const QUEUES_COUNTED_A_ROUND: usize = 256;
+/// The rates of a work queue are those of about this time.
+pub(crate) const RATE_WINDOW: Duration = Duration::from_secs(10);
+/// A work queue that is empty and at rest is not counted any more after this.
+pub(crate) const QUEUE_AT_REST: Duration = Duration::from_secs(60);
+/// Messages of a work queue that one request to redrive or purge looks at.
+pub(crate) const QUEUE_LOOKED_AT_MAX: usize = 100_000;
+/// Messages of a work queue listed at a time: a page brings their payloads along, so it grows only while they are
+/// short.
+pub(crate) const QUEUE_PAGE_MIN: u32 = 16;
+/// How far it grows.
+pub(crate) const QUEUE_PAGE_MAX: u32 = 512;
+/// And while a page has no more bytes than this.
+pub(crate) const QUEUE_PAGE_BYTES: usize = 1024 * 1024;

@@ -26,6 +26,7 @@ impl Broker {
             board: _,
             groups,
             feeds: _,
+            work,
         } = self.0.as_ref();
         let lanes = counters.lanes.lock();
         let mut all = vec![
@@ -33,6 +34,7 @@ impl Broker {
             ("callbacks in hand", callbacks_in_hand.len()),
             ("active conversations", lanes.active.len()),
             ("conversations to look up", lanes.maybe_idle.len()),
+            ("queues waited for", work.bells.len()),
         ];
         drop(lanes);
         all.extend(local.sizes());

@@ -112,6 +112,8 @@ impl Broker {
                 if is_ours {
                     self.forget_old_dead_letters(now).await?;
                     self.keep_topics(keeper).await?;
+                    self.forget_dead_work(now).await?;
+                    self.0.work.records.tidy(self.0.store.as_ref()).await?;
                 }
                 counted = Some(self.count_ended().await?);
             }
@@ -152,10 +154,11 @@ impl Broker {
     async fn refresh_counters(&self, expiries: &mut Expiries) -> Result<(), StoreError> {
         let inner = &self.0;
         let (mut all, mut callbacks) = (Depth::default(), Depth::default());
-        let (mut listed, mut held_by_org) = (BTreeSet::new(), HashMap::new());
+        let (mut listed, mut held_by_org, mut work) = (BTreeSet::new(), HashMap::new(), Vec::new());
         let mut after: Option<QueueName> = None;
         loop {
             let page = inner.store.queues(after, QUEUES_PAGE).await?;
+            work.extend(page.iter().filter(|queue| queue.kind() == Kind::Public).cloned());
             for queue in page.iter().filter(|queue| queue.kind() == Kind::Callbacks) {
                 add(&mut callbacks, &inner.store.depth(queue).await?);
             }
@@ -180,6 +183,8 @@ impl Broker {
             let depth = inner.store.depth(queue).await?;
             inner.counts.expired(expiries.news(queue, depth.expired));
         }
+        inner.work.records.catch_up(inner.store.as_ref()).await?;
+        inner.work.count(inner.store.as_ref(), inner.now(), work).await?;
         inner.counters.processing.store(all.leased, Ordering::Relaxed);
         inner.counts.hold(&all);
         inner.counts.hold_callbacks(&callbacks);

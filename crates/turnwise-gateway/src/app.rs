@@ -27,6 +27,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 use turnwise_api::Code;
 use turnwise_broker::Broker;
@@ -46,6 +47,8 @@ pub(crate) struct App {
     /// Places for readers of `/api/v1/tail`.
     pub(crate) onlookers: Arc<Semaphore>,
     pub(crate) counts: Arc<HttpCounts>,
+    /// What goes on when a request is given up; `serve` waits for it.
+    pub(crate) tasks: TaskTracker,
     /// All that `/metrics` tells.
     pub(crate) sources: Vec<Arc<dyn Source>>,
     request_ids: RequestIds,
@@ -58,6 +61,7 @@ impl App {
         mut config: GatewayConfig,
         counters: Arc<Counters>,
         drain: Drain,
+        tasks: TaskTracker,
     ) -> Arc<App> {
         let counts: Arc<HttpCounts> = Arc::default();
         let mut sources = std::mem::take(&mut config.metrics);
@@ -75,6 +79,7 @@ impl App {
             counters,
             onlookers: Arc::new(Semaphore::new(ONLOOKERS_MAX)),
             counts,
+            tasks,
             sources,
             config,
             drain,

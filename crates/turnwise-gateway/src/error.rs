@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_
 use std::borrow::Cow;
 use turnwise_api::problem::PROBLEM_JSON;
 use turnwise_api::{Code, FieldError, Problem};
-use turnwise_broker::{BrokerError, TurnError};
+use turnwise_broker::{BrokerError, TurnError, WorkFull};
 use turnwise_core::{MessageId, StoreError};
 
 /// A backlog that is full does not empty within a second.
@@ -192,6 +192,7 @@ impl From<BrokerError> for Failure {
                 ),
             )
             .retry_after(TURNS_FULL_RETRY_SECONDS),
+            BrokerError::WorkFull(full) => full.into(),
             BrokerError::OrgsFull { orgs_max } => Failure::invalid_at(
                 "/org_id",
                 format!("must name an organisation that is known: {orgs_max} are, and no more are taken"),
@@ -208,5 +209,34 @@ impl From<BrokerError> for Failure {
             BrokerError::LeaseLost => Failure::new(Code::Internal, "An unexpected answer from the broker"),
             BrokerError::Gone => Failure::new(Code::Expired, "The turn is no longer kept"),
         }
+    }
+}
+
+impl From<WorkFull> for Failure {
+    fn from(full: WorkFull) -> Failure {
+        let failure = match full {
+            WorkFull::Messages(max) => Failure::new(
+                Code::Overloaded,
+                format!("All queues together hold {max} messages and no more are taken; nothing was stored"),
+            ),
+            WorkFull::OrgMessages(max) => Failure::new(
+                Code::QueueDepthExceeded,
+                format!(
+                    "The queues of the organisation hold {max} messages and no more are taken; nothing was stored"
+                ),
+            ),
+            WorkFull::Queues(max) => Failure::new(
+                Code::QueueDepthExceeded,
+                format!(
+                    "{max} queues of the organisation hold messages and no further one is begun; nothing was stored"
+                ),
+            ),
+            WorkFull::SetQueues(max) => {
+                let detail =
+                    format!("has nothing set, and {max} queues of the organisation have: no more are taken");
+                return Failure::invalid_at("queue", detail);
+            }
+        };
+        failure.retry_after(TURNS_FULL_RETRY_SECONDS)
     }
 }

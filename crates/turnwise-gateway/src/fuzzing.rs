@@ -4,14 +4,16 @@ use crate::auth::KeyRing;
 use crate::prefer::Preference;
 use crate::rest::publication::{Mode, Publications};
 use crate::rest::query::Parameters;
+use crate::rest::queues::{send, settle};
 use crate::rest::{rules, submission};
 use crate::scope::Access;
 use crate::sse::encoder;
 use crate::trace;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use std::time::Duration;
-use turnwise_broker::{CallbackRules, Publication, Submission};
+use turnwise_broker::{CallbackRules, Publication, Submission, WorkMessage, WorkSettlement};
+use turnwise_core::Timestamp;
 use turnwise_metrics::Place;
 
 /// Reads a message's body; refused, it has a status and a number of named errors.
@@ -23,6 +25,25 @@ pub fn submission_of(body: &[u8], headers: &HeaderMap) -> Result<Submission, (u1
     let caller = keys.caller(headers, Access::Write).map_err(|failure| failure.facts())?;
     let rules = CallbackRules { accepted: true, attempts_max: 12, ..CallbackRules::default() };
     submission::parse(body, headers, &caller, &rules).map_err(|failure| failure.facts())
+}
+
+/// Reads messages for a queue; refused, they have a status and a number of named errors.
+///
+/// # Errors
+/// When they are refused.
+pub fn queue_messages_of(body: &Bytes, now: Timestamp) -> Result<Vec<WorkMessage>, (u16, usize)> {
+    let around = send::Around { now, idempotency_key: None, traceparent: None };
+    let read = send::messages(body, &around).map_err(|failure| failure.facts());
+    read.map(|(messages, _)| messages)
+}
+
+/// Reads ends of leases; refused, they have a status and a number of named errors.
+///
+/// # Errors
+/// When they are refused.
+pub fn queue_settlements_of(body: &[u8]) -> Result<Vec<WorkSettlement>, (u16, usize)> {
+    let read = settle::settlements(body).map_err(|failure| failure.facts());
+    read.map(|(settlements, _)| settlements)
 }
 
 fn with(name: &'static str, value: &[u8]) -> Option<HeaderMap> {

@@ -146,3 +146,36 @@ pub(crate) const PATTERNS_MAX: usize = 64;
 pub(crate) const RETENTION_AGE_SECONDS_MAX: u64 = 100 * 365 * 24 * 3_600;
 /// Most events, or bytes, that a topic may be given.
 pub(crate) const RETENTION_SIZE_MAX: u64 = 1 << 53;
+
+/// Fields of one object in a request about work queues, and headers of a message.
+pub(crate) const FORM_FIELDS_MAX: usize = 32;
+/// Mistakes named in one answer about work queues.
+pub(crate) const ERRORS_NAMED_MAX: usize = 20;
+/// Bytes of an unknown field's name that are told back.
+pub(crate) const FIELD_NAME_BYTES_TOLD: usize = 64;
+/// Messages in one batch, receipts in one batch, and ids in one redrive.
+pub(crate) const QUEUE_BATCH_MAX: usize = 1_000;
+/// Bytes of a message's payload in a work queue.
+pub(crate) const QUEUE_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a message's headers in a work queue; the store's limit leaves room for the broker's own.
+pub(crate) const QUEUE_HEADERS_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a header's name.
+pub(crate) const QUEUE_HEADER_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a reason.
+pub(crate) const REASON_BYTES_MAX: usize = 1_024;
+/// Attempts a message may ask for.
+pub(crate) const QUEUE_ATTEMPTS_MAX: u64 = 1_000;
+/// The furthest a message may be put off, and the longest it may be kept: 366 days.
+pub(crate) const QUEUE_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Messages one claim may take.
+pub(crate) const CLAIM_MESSAGES_MAX: u64 = 100;
+/// How long a claim may wait.
+pub(crate) const CLAIM_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long a lease lasts that nothing else is asked for.
+pub(crate) const LEASE_USUAL: Duration = Duration::from_secs(30);
+/// The shortest time that is one: less is none to the clocks here.
+pub(crate) const MOMENT: Duration = Duration::from_millis(1);
+/// Queues or messages in one page of a list.
+pub(crate) const QUEUE_PAGE_MAX: u64 = 100;
+/// The same when nothing is asked for.
+pub(crate) const QUEUE_PAGE_USUAL: u64 = 50;

@@ -5,8 +5,11 @@ use crate::app::App;
 use crate::docs;
 use crate::error::Failure;
 use crate::openapi;
+use crate::rest::queues::{claim, inspect, mend, policy, send, settle};
 use crate::rest::{callbacks, health, message, metrics, queue, retention, status, tickets, topics};
-use crate::scope::Access::{self, Callbacks, Metrics, Open, Read, Stream, TopicsRead, TopicsWrite, Write};
+use crate::scope::Access::{
+    self, Callbacks, Metrics, Open, Queues, QueuesRead, Read, Stream, TopicsRead, TopicsWrite, Write,
+};
 use crate::sse::{stream, subscribe, tail};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
@@ -55,6 +58,20 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/api/v1/topics/{topic}/retention", TopicsRead, retention::show),
         route(Method::PUT, "/api/v1/topics/{topic}/retention", TopicsWrite, retention::set),
         route(Method::GET, "/api/v1/subscribe", TopicsRead, subscribe::follow),
+        route(Method::GET, "/api/v1/queues", QueuesRead, inspect::list),
+        route(Method::GET, "/api/v1/queues/{queue}", QueuesRead, inspect::show),
+        route(Method::POST, "/api/v1/queues/{queue}/messages", Queues, send::send),
+        route(Method::GET, "/api/v1/queues/{queue}/messages", QueuesRead, inspect::messages),
+        route(Method::GET, "/api/v1/queues/{queue}/messages/{id}", QueuesRead, inspect::message),
+        route(Method::DELETE, "/api/v1/queues/{queue}/messages/{id}", Queues, mend::remove),
+        route(Method::POST, "/api/v1/queues/{queue}/claim", Queues, claim::claim),
+        route(Method::POST, "/api/v1/queues/{queue}/settle", Queues, settle::settle),
+        route(Method::POST, "/api/v1/queues/{queue}/extend", Queues, settle::extend),
+        route(Method::POST, "/api/v1/queues/{queue}/redrive", Queues, mend::redrive),
+        route(Method::POST, "/api/v1/queues/{queue}/purge", Queues, mend::purge),
+        route(Method::POST, "/api/v1/queues/{queue}/pause", Queues, policy::pause),
+        route(Method::POST, "/api/v1/queues/{queue}/resume", Queues, policy::resume),
+        route(Method::PUT, "/api/v1/queues/{queue}/policy", Queues, policy::put),
         route(Method::GET, "/api/v1/status", Metrics, status::show),
         route(Method::GET, "/api/v1/tail", Read, tail::follow),
         route(Method::GET, "/health", Open, health::health),

@@ -14,6 +14,10 @@ pub enum Scope {
     Topics,
     /// Reading topics.
     TopicsRead,
+    /// Everything about work queues.
+    Queues,
+    /// Looking at work queues and their messages.
+    QueuesRead,
     /// The measurements.
     Metrics,
     /// Everything.
@@ -28,6 +32,8 @@ impl Scope {
         Scope::Callbacks,
         Scope::Topics,
         Scope::TopicsRead,
+        Scope::Queues,
+        Scope::QueuesRead,
         Scope::Metrics,
         Scope::Admin,
     ];
@@ -41,6 +47,8 @@ impl Scope {
             Scope::Callbacks => "callbacks",
             Scope::Topics => "topics",
             Scope::TopicsRead => "topics:read",
+            Scope::Queues => "queues",
+            Scope::QueuesRead => "queues:read",
             Scope::Metrics => "metrics",
             Scope::Admin => "admin",
         }
@@ -70,6 +78,10 @@ pub enum Access {
     TopicsRead,
     /// Publishing to topics.
     TopicsWrite,
+    /// Work queues.
+    Queues,
+    /// Looking at work queues.
+    QueuesRead,
     /// The measurements.
     Metrics,
 }
@@ -85,6 +97,8 @@ impl Access {
             Access::Callbacks => Some(Scope::Callbacks),
             Access::TopicsRead => Some(Scope::TopicsRead),
             Access::TopicsWrite => Some(Scope::Topics),
+            Access::Queues => Some(Scope::Queues),
+            Access::QueuesRead => Some(Scope::QueuesRead),
             Access::Metrics => Some(Scope::Metrics),
         }
     }
@@ -98,9 +112,12 @@ impl Access {
             Scope::Admin => true,
             Scope::Conversations => matches!(needed, Scope::Conversations | Scope::ConversationsRead),
             Scope::Topics => matches!(needed, Scope::Topics | Scope::TopicsRead),
-            Scope::ConversationsRead | Scope::TopicsRead | Scope::Callbacks | Scope::Metrics => {
-                *scope == needed
-            }
+            Scope::Queues => matches!(needed, Scope::Queues | Scope::QueuesRead),
+            Scope::ConversationsRead
+            | Scope::Callbacks
+            | Scope::TopicsRead
+            | Scope::QueuesRead
+            | Scope::Metrics => *scope == needed,
         })
     }
 }
@@ -119,6 +136,8 @@ mod tests {
             Access::Callbacks,
             Access::TopicsRead,
             Access::TopicsWrite,
+            Access::Queues,
+            Access::QueuesRead,
             Access::Metrics,
         ];
         let check = |scopes: &[Scope], expected: &[Access]| {
@@ -131,6 +150,8 @@ mod tests {
         check(&[Scope::Callbacks], &[Access::Open, Access::Callbacks]);
         check(&[Scope::Topics], &[Access::Open, Access::TopicsRead, Access::TopicsWrite]);
         check(&[Scope::TopicsRead], &[Access::Open, Access::TopicsRead]);
+        check(&[Scope::Queues], &[Access::Open, Access::Queues, Access::QueuesRead]);
+        check(&[Scope::QueuesRead], &[Access::Open, Access::QueuesRead]);
         check(&[Scope::Metrics], &[Access::Open, Access::Metrics]);
         check(&[Scope::Metrics, Scope::Callbacks], &[Access::Open, Access::Callbacks, Access::Metrics]);
         check(&[Scope::Admin], &all);

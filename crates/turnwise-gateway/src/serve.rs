@@ -63,9 +63,9 @@ impl Gateway {
     pub async fn serve(self, listener: TcpListener, drain: Drain) {
         let config = &self.config;
         let crowd = Crowd::new(config.connections_max, config.connections_per_address_max, CROWDED_TOLD_MAX);
-        let app = App::new(self.broker, self.keys, self.config, self.counters, drain.clone());
-        let router = router::router(Arc::clone(&app));
         let tasks = TaskTracker::new();
+        let app = App::new(self.broker, self.keys, self.config, self.counters, drain.clone(), tasks.clone());
+        let router = router::router(Arc::clone(&app));
         bound_unsent_bytes(&listener);
         let accept = async {
             loop {

@@ -12,6 +12,7 @@ mod left;
 mod redrive;
 mod topics;
 mod watch;
+mod work;
 
 use bench::{Bench, LEASE, event, names, position, submission};
 use bytes::Bytes;

@@ -5,6 +5,8 @@ mod answers;
 mod callbacks;
 mod operations;
 mod parameters;
+mod queue_examples;
+mod queues;
 mod schemas;
 mod topics;
 
@@ -24,13 +26,13 @@ use std::sync::LazyLock;
 /// Shown at the head of the document.
 const ABOUT: &str = "\
 A durable queue between chat clients and an AI agent: every conversation in order, one turn at a time, answers \
-streamed and resumable.
+streamed and resumable. Beside it, work queues for services.
 
 Every answer carries `X-Request-Id`. Every error is `application/problem+json` (RFC 9457) with a stable `code`; what \
 `retryable` and `Retry-After` say may be relied on. Requests that are not HTTP/1.1 to the letter (RFC 9112) are \
 answered with 400, 408, 414, 431, 503 or 505 and the connection is closed, on every path.
 
-Unknown fields of a body and unknown query parameters are ignored. A known field that comes twice is refused.";
+Unknown fields of a body and unknown query parameters are ignored, but for the fields of callbacks and queues. A known field that comes twice is refused.";
 
 /// GET `/openapi.json`.
 pub(crate) async fn show() -> Result<Response, Failure> {

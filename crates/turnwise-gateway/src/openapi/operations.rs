@@ -2,6 +2,7 @@
 
 use super::answers::Success;
 use super::callbacks;
+use super::queues;
 use super::schemas;
 use super::topics;
 use serde_json::{Value, json};
@@ -41,6 +42,7 @@ pub(super) fn tags() -> Value {
         { "name": CONVERSATIONS, "description": "Messages, the turns they become, and the agent's answers." },
         callbacks::tag(),
         topics::tag(),
+        queues::tag(),
         { "name": HEALTH, "description": "For load balancers and monitors. Answered from counters, without a key." },
         { "name": WATCHING, "description": "For who runs the node: what it holds and does." },
         { "name": DESCRIPTION, "description": "This description, for programs and for people. Open to all." },
@@ -54,7 +56,7 @@ pub(super) fn find(method: &str, path: &str) -> Option<&'static Operation> {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().chain(callbacks::OPERATIONS).chain(topics::OPERATIONS)
+    OPERATIONS.iter().chain(callbacks::OPERATIONS).chain(topics::OPERATIONS).chain(queues::OPERATIONS)
 }
 
 /// Those about conversations, health and this description.

@@ -56,6 +56,7 @@ pub(super) fn all() -> Value {
     if let Some(all) = all.as_object_mut() {
         super::callbacks::parameters(all);
         super::topics::parameters(all);
+        super::queues::parameters(all);
     }
     all
 }

@@ -9,6 +9,7 @@ pub(crate) mod publication;
 pub(crate) mod query;
 pub(crate) mod queue;
 pub(crate) mod retention;
+pub(crate) mod queues;
 pub(crate) mod rules;
 pub(crate) mod status;
 pub(crate) mod submission;

@@ -79,14 +79,14 @@ fn callback(
 }
 
 /// The whole of it: what is inside a field that is passed over is JSON too.
-fn utf8(body: &[u8]) -> Result<&str, Failure> {
+pub(super) fn utf8(body: &[u8]) -> Result<&str, Failure> {
     std::str::from_utf8(body).map_err(|error| {
         let at = error.valid_up_to();
         Failure::new(Code::NotJson, format!("The body is not JSON: byte {at} is not UTF-8"))
     })
 }
 
-fn unreadable(error: &serde_json::Error) -> Failure {
+pub(super) fn unreadable(error: &serde_json::Error) -> Failure {
     let at = format!("line {}, column {}", error.line(), error.column());
     match error.classify() {
         Category::Data => {

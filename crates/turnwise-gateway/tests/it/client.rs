@@ -23,10 +23,15 @@ pub(crate) fn delete(path: &str) -> Call {
 
 /// A POST of JSON to the message route.
 pub(crate) fn post(body: &str) -> Call {
-    let mut post = call("POST", "/api/v1/message").header("Content-Type", "application/json");
-    post.body = body.as_bytes().to_vec();
-    let length = post.body.len().to_string();
-    post.header("Content-Length", &length)
+    with_json("POST", "/api/v1/message", body)
+}
+
+/// A request with JSON.
+pub(crate) fn with_json(method: &str, path: &str, body: &str) -> Call {
+    let mut with_json = call(method, path).header("Content-Type", "application/json");
+    with_json.body = body.as_bytes().to_vec();
+    let length = with_json.body.len().to_string();
+    with_json.header("Content-Length", &length)
 }
 
 /// A POST of JSON to another route.

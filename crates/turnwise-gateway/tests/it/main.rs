@@ -18,6 +18,7 @@ mod metrics;
 mod node;
 mod panics;
 mod queue;
+mod queues;
 mod rate;
 mod raw;
 mod readers;

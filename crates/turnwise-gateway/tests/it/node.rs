@@ -69,6 +69,7 @@ pub(crate) fn sample(path: &str) -> String {
 pub(crate) fn filled(path: &str, message_id: &str, user_id: &str) -> String {
     let path = path.replace("{message_id}", message_id).replace("{user_id}", user_id);
     let path = path.replace("{callback_id}", message_id).replace("{topic}", "a.b");
+    let path = path.replace("{queue}", "jobs").replace("{id}", message_id);
     assert!(!path.contains('{'), "say what stands for the names in {path}");
     match path.as_str() {
         "/api/v1/stream" => format!("{path}?user_id={user_id}&message_id={message_id}"),

@@ -25,8 +25,8 @@ pub(crate) enum KeysCommand {
         /// An organisation it is good for; repeat for more [default: all]
         #[arg(long = "org", value_name = "ORG")]
         orgs: Vec<String>,
-        /// What it may do: conversations, conversations:read, callbacks, topics, topics:read, metrics or
-        /// admin; repeat for more [default: conversations]
+        /// What it may do: conversations, conversations:read, callbacks, topics, topics:read, queues, queues:read,
+        /// metrics or admin; repeat for more [default: conversations]
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
     },

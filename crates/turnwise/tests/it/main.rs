@@ -21,6 +21,7 @@ mod outage;
 mod page;
 mod postgres;
 mod power;
+mod queues;
 mod redis;
 mod secrets;
 mod send;

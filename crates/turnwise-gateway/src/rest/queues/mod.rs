@@ -1,0 +1,131 @@
+//! `/api/v1/queues`: work queues for services. A queue belongs to an
+//! organisation and needs no creation.
+
+pub(crate) mod claim;
+mod form;
+mod handed;
+pub(crate) mod inspect;
+pub(crate) mod mend;
+pub(crate) mod policy;
+pub(crate) mod send;
+pub(crate) mod settle;
+
+use super::query::Parameters;
+use super::rules::{self, Errors};
+use super::submission;
+use crate::auth::Caller;
+use crate::error::Failure;
+use crate::limits::QUEUE_BATCH_MAX;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use form::Form;
+use http::Uri;
+use turnwise_api::{Code, ItemError};
+use turnwise_broker::{OrgScope, WorkQueue};
+use turnwise_core::{MessageId, StoreError};
+
+/// The organisation a request is about: the one it names, or the only one of its key.
+fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
+    if let Some(org) = parameters.get("org_id") {
+        if let Some(detail) = rules::id(org) {
+            return Err(invalid("?org_id", detail));
+        }
+        // The same for one that exists and one that does not.
+        let forbidden = || Failure::new(Code::OrgForbidden, "The API key is not for this organisation");
+        return if caller.sees(org) { Ok(org.to_owned()) } else { Err(forbidden()) };
+    }
+    match caller.scope() {
+        OrgScope::These(orgs) if orgs.len() == 1 => Ok(orgs.into_iter().collect()),
+        OrgScope::These(_) | OrgScope::All => {
+            Err(invalid("?org_id", "is required: who asks may see more than one organisation"))
+        }
+    }
+}
+
+/// The queue in the path.
+fn queue(caller: &Caller, name: &str, uri: &Uri) -> Result<WorkQueue, Failure> {
+    let org = org(caller, &Parameters::of(uri)?)?;
+    let must = "must be 1 to 128 letters, digits and _ . : -";
+    WorkQueue::new(&org, name).ok_or_else(|| invalid("queue", must))
+}
+
+/// The same of a route that names nothing else.
+fn only_queue(
+    caller: &Caller,
+    path: Result<Path<String>, PathRejection>,
+    uri: &Uri,
+) -> Result<WorkQueue, Failure> {
+    let name = path.map_or_else(|_| String::new(), |Path(name)| name);
+    queue(caller, &name, uri)
+}
+
+/// The queue and the message in the path; what is no id names no message.
+fn queue_and_id(
+    caller: &Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+    uri: &Uri,
+) -> Result<(WorkQueue, MessageId), Failure> {
+    let (name, id) = path.map_or_else(|_| Default::default(), |Path(names)| names);
+    let queue = queue(caller, &name, uri)?;
+    let id = id.parse().map_err(|()| Failure::not_found())?;
+    Ok((queue, id))
+}
+
+fn invalid(pointer: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
+    let mut errors = Errors::default();
+    errors.add(pointer, detail);
+    Failure::invalid(Code::InvalidContent, errors.0)
+}
+
+fn checked(errors: Errors) -> Result<(), Failure> {
+    if errors.0.is_empty() { Ok(()) } else { Err(Failure::invalid(Code::InvalidContent, errors.0)) }
+}
+
+/// A body that is one object.
+fn object(body: &[u8]) -> Result<Form<'_>, Failure> {
+    Form::of(submission::utf8(body)?, String::new()).map_err(|error| submission::unreadable(&error))
+}
+
+/// The items of a batch, or the only one, which is told apart because it is answered as one. What stands beside
+/// `items` is left in the form that is answered.
+struct Items<'b> {
+    items: Vec<Form<'b>>,
+    /// The batch itself; none for a single item.
+    batch: Option<Form<'b>>,
+}
+
+fn items<'b>(body: &'b [u8], errors: &mut Errors) -> Result<Items<'b>, Failure> {
+    let mut whole = object(body)?;
+    let Some(raw) = whole.raw("items") else { return Ok(Items { items: vec![whole], batch: None }) };
+    let raw = form::list(raw, QUEUE_BATCH_MAX).filter(|raw| (1..=QUEUE_BATCH_MAX).contains(&raw.len()));
+    let Some(raw) = raw else {
+        errors.add("/items", format!("must be an array of 1 to {QUEUE_BATCH_MAX} objects"));
+        return Ok(Items { items: Vec::new(), batch: Some(whole) });
+    };
+    let mut items = Vec::with_capacity(raw.len());
+    for (place, raw) in raw.into_iter().enumerate() {
+        match Form::of(raw.get(), format!("/items/{place}")) {
+            Ok(form) => items.push(form),
+            Err(_) => form::add(errors, format!("/items/{place}"), "must be an object".to_owned()),
+        }
+    }
+    Ok(Items { items, batch: Some(whole) })
+}
+
+/// What the store said about one item.
+fn item_error(error: StoreError) -> ItemError {
+    let (code, detail) = match error {
+        StoreError::Unavailable(_) => {
+            (Code::StoreUnavailable, "The store could not take this item; nothing was done".to_owned())
+        }
+        StoreError::Unknown(_) => {
+            (Code::OutcomeUnknown, "The store did not confirm this item in time".to_owned())
+        }
+        StoreError::Invalid(why) => (Code::InvalidContent, why),
+        StoreError::Corrupt(why) => {
+            tracing::error!(%why, "the stored data is damaged");
+            (Code::StoreUnavailable, "The store could not take this item".to_owned())
+        }
+    };
+    ItemError { code: code.name(), detail, retryable: code.retryable() }
+}
