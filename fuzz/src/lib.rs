@@ -7,6 +7,7 @@ mod callback;
 mod config;
 mod disk;
 mod head;
+mod queue;
 mod submission;
 mod topic;
 mod values;
@@ -15,11 +16,12 @@ mod values;
 pub type Target = fn(&[u8]);
 
 /// What can be fuzzed: the name, which is also the corpus's folder, and the function.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("agent_stream", agent::stream),
     ("agent_answer", agent::answer),
     ("submission", submission::submission),
     ("publication", topic::publication),
+    ("queue_request", queue::queue_request),
     ("values", values::values),
     ("request_head", head::request_head),
     ("callback", callback::callback),
