@@ -195,7 +195,7 @@ fn told(context: &Context, value: &Value, line: &str) -> Outcome {
 }
 
 /// Asks on the terminal; without one `--yes` is needed.
-fn confirm(yes: bool, question: &str) -> Outcome {
+pub(super) fn confirm(yes: bool, question: &str) -> Outcome {
     if yes {
         return Ok(());
     }

@@ -12,6 +12,7 @@ mod keys;
 #[cfg(debug_assertions)]
 mod mutant;
 mod print;
+mod queue;
 mod send;
 mod serve;
 mod server;
@@ -71,6 +72,9 @@ enum Command {
     /// Topics: list, read, follow, publish
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Work queues: list, look, send, put dead letters back, purge, pause
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Take over what another system left
     #[command(subcommand)]
     Import(import::ImportCommand),
@@ -125,6 +129,7 @@ fn run(context: &Context, command: Command) -> Outcome {
         Command::Agent(command) => agent::run(context, command),
         Command::Dead(command) => dead::run(context, command),
         Command::Topic(command) => topic::run(context, command),
+        Command::Queue(command) => queue::run(context, command),
         Command::Import(command) => import::run(context, command),
         Command::Keys(command) => keys::run(context, command),
         Command::Config(command) => configuration::run(context, &command),

@@ -25,6 +25,13 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "topic follow" => &["t", "--org", "o", "--url", url],
         // It comes first: the others then have something to show.
         "topic publish" => &["t", "1", "--type", "x", "--org", "o", "--url", url],
+        "queue list" => &["--org", "nobody", "--url", url],
+        "queue messages" => &["jobs", "--org", "nobody", "--url", url],
+        "queue show" | "queue pause" | "queue resume" => &["jobs", "--org", "acme", "--url", url],
+        "queue send" => &["jobs", "{}", "--org", "acme", "--url", url],
+        "queue message" => &["jobs", UNKNOWN, "--org", "acme", "--url", url],
+        "queue redrive" => &["jobs", "--all", "--yes", "--org", "acme", "--url", url],
+        "queue purge" => &["jobs", "--yes", "--org", "acme", "--url", url],
         "bench fairness" => &["--seconds", "1", "--readers", "10"],
         "bench outage" => &["--seconds", "1", "--readers", "10"],
         "bench queue" => &["--seconds", "1", "--store", "memory"],
@@ -42,7 +49,7 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
 /// What a command answers that is given something which is not there.
 fn failing(command: &[String]) -> Option<i32> {
     match command.join(" ").as_str() {
-        "dead show" | "dead drop" => Some(3),
+        "dead show" | "dead drop" | "queue message" => Some(3),
         "import original" => Some(6),
         "bench nodes" => Some(2),
         _ => None,
@@ -99,7 +106,7 @@ async fn every_command_prints_json_when_asked() {
         }
         assert!(output.status.success(), "{leaf:?}: {}", String::from_utf8_lossy(&output.stderr));
         // A list of nothing is no lines.
-        let nothing = leaf.join(" ") == "dead list";
+        let nothing = matches!(leaf.join(" ").as_str(), "dead list" | "queue list" | "queue messages");
         assert_eq!(json_lines(&output.stdout).is_empty(), nothing, "{leaf:?}");
     }
 }
