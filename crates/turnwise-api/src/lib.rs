@@ -29,14 +29,13 @@ pub use health::{Health, HealthStatus, Readiness};
 pub use message::{
     ChatType, FIELDS_MAX, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType,
 };
-pub use problem::{FieldError, Problem, ProblemForm};
+pub use problem::{FieldError, ItemError, Problem, ProblemForm};
 pub use queue::{
-    ItemError, LeaseAnswer, LeaseAnswers, LeaseState, QueueClaimForm, QueueDeliveries, QueueDelivery,
-    QueueDepth, QueueError, QueueExtensionForm, QueueExtensionsForm, QueueFilterForm, QueueList,
-    QueueMessageAnswer, QueueMessageForm, QueueMessageInfo, QueueMessageList, QueueMessagesForm,
-    QueueOutcome, QueuePolicy, QueuePurgeForm, QueueRates, QueueReceipt, QueueRedriveForm, QueueRedriven,
-    QueueRemoved, QueueSent, QueueSentBatch, QueueSettlementForm, QueueSettlementsForm, QueueStage,
-    QueueState, QueueTotals,
+    LeaseAnswer, LeaseAnswers, LeaseState, QueueClaimForm, QueueDeliveries, QueueDelivery, QueueDepth,
+    QueueError, QueueExtensionForm, QueueExtensionsForm, QueueFilterForm, QueueList, QueueMessageAnswer,
+    QueueMessageForm, QueueMessageInfo, QueueMessageList, QueueMessagesForm, QueueOutcome, QueuePolicy,
+    QueuePurgeForm, QueueRates, QueueReceipt, QueueRedriveForm, QueueRedriven, QueueRemoved, QueueSent,
+    QueueSentBatch, QueueSettlementForm, QueueSettlementsForm, QueueStage, QueueState, QueueTotals,
 };
 pub use shallow::Shallow;
 pub use status::{NodeStatus, Part, StorePart, TailStep, TurnNumbers};
@@ -44,6 +43,6 @@ pub use text::{Field, Text};
 pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
 pub use time::Rfc3339;
 pub use topic::{
-    EventBatch, EventRequest, ItemError, PublishAnswer, PublishResult, PublishResults, RetentionAnswer,
+    EventBatch, EventRequest, PublishAnswer, PublishResult, PublishResults, RetentionAnswer,
     RetentionRequest, TopicAnswer, TopicEvent, TopicHistory, TopicList,
 };

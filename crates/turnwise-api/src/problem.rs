@@ -103,6 +103,24 @@ pub struct ProblemForm {
     pub errors: Option<Vec<FieldError>>,
 }
 
+/// What went wrong with one item of a batch.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct ItemError {
+    /// One of the codes of a problem.
+    pub code: &'static str,
+    /// What happened, and what to do about it.
+    pub detail: Cow<'static, str>,
+    /// Whether the same item may succeed later.
+    pub retryable: bool,
+}
+
+impl ItemError {
+    /// An item that was refused for this reason.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> ItemError {
+        ItemError { code: code.name(), detail: detail.into(), retryable: code.retryable() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::indexing_slicing, reason = "a test may stop where it fails")]

@@ -1,6 +1,7 @@
 //! Work queues: `/api/v1/queues`. What comes in is read field by field by the
 //! gateway; the forms here describe it.
 
+use crate::problem::ItemError;
 use crate::time::Rfc3339;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -67,17 +68,6 @@ pub struct QueueSent {
     /// Why it is not stored, or may not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ItemError>,
-}
-
-/// What went wrong with one item of a batch.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ItemError {
-    /// As in a problem.
-    pub code: &'static str,
-    /// What happened, in one sentence.
-    pub detail: String,
-    /// Whether the same item may succeed later.
-    pub retryable: bool,
 }
 
 /// The answers to a batch, in its order.

@@ -1,5 +1,6 @@
 //! Topics: what is published, and what readers of it get.
 
+use crate::problem::ItemError;
 use crate::time::Rfc3339;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -60,15 +61,6 @@ pub struct PublishResult {
     /// Why it is not stored, or may not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ItemError>,
-}
-
-/// What went wrong with one item of a batch.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct ItemError {
-    /// One of the codes of a problem.
-    pub code: &'static str,
-    /// What to do about it.
-    pub detail: Cow<'static, str>,
 }
 
 /// A published event, for those who read.

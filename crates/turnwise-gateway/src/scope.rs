@@ -26,7 +26,7 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 7] = [
+    pub const ALL: [Scope; 9] = [
         Scope::Conversations,
         Scope::ConversationsRead,
         Scope::Callbacks,

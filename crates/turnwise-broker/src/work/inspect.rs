@@ -53,10 +53,10 @@ impl Broker {
     /// When the store does not answer.
     pub async fn work_queue(&self, queue: &WorkQueue) -> Result<WorkQueueView, BrokerError> {
         self.0.work.records.catch_up(self.0.store.as_ref()).await?;
-        self.view(queue.clone()).await
+        self.view_work(queue.clone()).await
     }
 
-    async fn view(&self, queue: WorkQueue) -> Result<WorkQueueView, BrokerError> {
+    async fn view_work(&self, queue: WorkQueue) -> Result<WorkQueueView, BrokerError> {
         let inner = &self.0;
         let depth = inner.store.depth(&queue.0).await?;
         let now = inner.now();
@@ -94,7 +94,7 @@ impl Broker {
         let more = names.len() > limit;
         let mut views = Vec::new();
         for name in names.into_iter().take(limit) {
-            views.push(self.view(WorkQueue(name)).await?);
+            views.push(self.view_work(WorkQueue(name)).await?);
         }
         Ok((views, more))
     }

@@ -12,12 +12,11 @@ use super::schemas::{add, reference};
 use crate::limits::{ID_BYTES_MAX, QUEUE_PAGE_MAX};
 use serde_json::{Map, Value, json};
 use turnwise_api::{
-    Code, ItemError, LeaseAnswer, LeaseAnswers, LeaseState, QueueClaimForm, QueueDeliveries, QueueDelivery,
-    QueueDepth, QueueError, QueueExtensionForm, QueueExtensionsForm, QueueFilterForm, QueueList,
-    QueueMessageAnswer, QueueMessageForm, QueueMessageInfo, QueueMessageList, QueueMessagesForm,
-    QueueOutcome, QueuePolicy, QueuePurgeForm, QueueRates, QueueReceipt, QueueRedriveForm, QueueRedriven,
-    QueueRemoved, QueueSent, QueueSentBatch, QueueSettlementForm, QueueSettlementsForm, QueueStage,
-    QueueState, QueueTotals,
+    Code, LeaseAnswer, LeaseAnswers, LeaseState, QueueClaimForm, QueueDeliveries, QueueDelivery, QueueDepth,
+    QueueError, QueueExtensionForm, QueueExtensionsForm, QueueFilterForm, QueueList, QueueMessageAnswer,
+    QueueMessageForm, QueueMessageInfo, QueueMessageList, QueueMessagesForm, QueueOutcome, QueuePolicy,
+    QueuePurgeForm, QueueRates, QueueReceipt, QueueRedriveForm, QueueRedriven, QueueRemoved, QueueSent,
+    QueueSentBatch, QueueSettlementForm, QueueSettlementsForm, QueueStage, QueueState, QueueTotals,
 };
 
 const TAG: &str = "queues";
@@ -336,7 +335,6 @@ pub(super) fn parameters(all: &mut Map<String, Value>) {
 
 /// Their shapes.
 pub(super) fn schemas(all: &mut Map<String, Value>) {
-    add::<ItemError>(all);
     add::<LeaseAnswer>(all);
     add::<LeaseAnswers>(all);
     add::<LeaseState>(all);

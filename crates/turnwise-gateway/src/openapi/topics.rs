@@ -348,7 +348,7 @@ fn published_examples() -> Value {
     let one = PublishAnswer { position: "1-4".to_owned(), subscribers: 2 };
     let stored = PublishResult { position: Some("1-5".to_owned()), error: None };
     let code = Code::IdempotencyConflict;
-    let error = ItemError { code: code.name(), detail: code.title().into() };
+    let error = ItemError::new(code, code.title());
     let refused = PublishResult { position: None, error: Some(error) };
     let many = PublishResults { results: vec![stored, refused], subscribers: 2 };
     examples(&[("one", value(&one)), ("several", value(&many))])

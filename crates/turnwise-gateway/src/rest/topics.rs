@@ -76,12 +76,10 @@ fn result(published: PublishedEvent) -> PublishResult {
         PublishedEvent::At(position) => {
             return PublishResult { position: Some(position.to_string()), error: None };
         }
-        PublishedEvent::Conflict => {
-            ItemError { code: Code::IdempotencyConflict.name(), detail: CONFLICT.into() }
-        }
+        PublishedEvent::Conflict => ItemError::new(Code::IdempotencyConflict, CONFLICT),
         PublishedEvent::Failed(error) => {
             let (code, detail) = Failure::from(error).into_item();
-            ItemError { code: code.name(), detail }
+            ItemError::new(code, detail)
         }
     };
     PublishResult { position: None, error: Some(error) }

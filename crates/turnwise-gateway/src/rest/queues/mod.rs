@@ -127,5 +127,5 @@ fn item_error(error: StoreError) -> ItemError {
             (Code::StoreUnavailable, "The store could not take this item".to_owned())
         }
     };
-    ItemError { code: code.name(), detail, retryable: code.retryable() }
+    ItemError::new(code, detail)
 }

@@ -250,7 +250,7 @@ fn answer(sent: WorkSent) -> QueueSent {
         WorkSent::Conflict(id) => {
             let code = Code::IdempotencyConflict;
             let detail = format!("This dedup key was used before, for message {id} with other content");
-            let error = ItemError { code: code.name(), detail, retryable: code.retryable() };
+            let error = ItemError::new(code, detail);
             QueueSent { error: Some(error), ..QueueSent::default() }
         }
         WorkSent::Failed(error) => QueueSent { error: Some(item_error(error)), ..QueueSent::default() },
