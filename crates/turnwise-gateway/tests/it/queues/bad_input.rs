@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 
 const MESSAGES: &str = "/jobs/messages";
 
-/// Refused with this code; the places that are named.
+/// Refused with this code; the places that are named, sorted.
 async fn refused(node: &Node, method: &str, path: &str, body: &Value, code: &str) -> Vec<String> {
     let reply = node.ask(method, path, body).await;
     let status = if code == "invalid_content" { 422 } else { 400 };
     reply.assert_problem(status, code);
     let json = reply.json();
     let errors = json["errors"].as_array().cloned().unwrap_or_default();
-    errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+    let pointers = errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned());
+    let mut named: Vec<String> = pointers.collect();
+    named.sort();
+    named
 }
 
 #[tokio::test]
@@ -134,7 +137,7 @@ async fn claims_and_settlements_are_strict() {
     let delivery = node.take_one().await;
     let receipt = &delivery["receipt"];
     let settle = "/jobs/settle";
-    at(settle, json!({}), &["/receipt", "/outcome"]).await;
+    at(settle, json!({}), &["/outcome", "/receipt"]).await;
     at(settle, json!({ "receipt": receipt }), &["/outcome"]).await;
     at(settle, json!({ "receipt": receipt, "outcome": "done" }), &["/outcome"]).await;
     at(settle, json!({ "receipt": "x", "outcome": "ack" }), &["/receipt"]).await;
