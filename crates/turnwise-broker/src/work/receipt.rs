@@ -115,7 +115,8 @@ mod tests {
         }
         // Another token or attempt of the same message, made up from a true receipt.
         let mut forged = text.into_bytes();
-        forged[40] = if forged[40] == b'1' { b'2' } else { b'1' };
+        let digit = forged.get_mut(40).expect("a receipt is longer");
+        *digit = if *digit == b'1' { b'2' } else { b'1' };
         let forged: WorkReceipt = String::from_utf8(forged).unwrap().parse().unwrap();
         assert_eq!(forged.for_queue(&queue), None);
     }
