@@ -18,6 +18,8 @@ mod soak;
 mod stamp;
 mod streams;
 mod table;
+mod ways;
+mod wire;
 
 use super::{Context, Outcome, print, runtime};
 use crate::child::{ServerProcess, Setup};
@@ -61,7 +63,7 @@ pub(crate) enum BenchCommand {
     Turns(TurnsArgs),
     /// A backlog: memory, start, and what a new conversation feels of it
     Backlog(backlog::BacklogArgs),
-    /// Messages through the queue of a store alone: stored, handed out in order, acknowledged
+    /// Messages through a queue: stored, handed out in order, acknowledged; a store alone, or over HTTP
     Queue(queue::QueueArgs),
     /// Turns answered by one node, and by two that share a store
     Nodes(nodes::NodesArgs),
