@@ -35,7 +35,7 @@ pub struct Health {
 }
 
 /// The answer of `/livez`, and of `/readyz` when all is well.
-#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Readiness {
     /// `live` or `ready`.
     pub status: &'static str,
@@ -53,4 +53,34 @@ pub struct Readiness {
     /// With `?verbose`: the same of the agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_ms: Option<f64>,
+    /// With `?verbose`: what the store was asked to do, and how it went the last hundred times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub checks: Option<Vec<StoreCheck>>,
+}
+
+/// One check of the store. Times are those of checks that went well.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct StoreCheck {
+    /// `ping`, `write_read`, `pub_sub` or `queue`.
+    pub name: &'static str,
+    /// `healthy`; `degraded`, if it took more than 50 ms last time; `unhealthy`, if more than 200 ms or if it failed;
+    /// `unknown` before the first.
+    pub state: &'static str,
+    /// How long it took last; null if it failed.
+    #[schema(required = true)]
+    pub latency_ms: Option<f64>,
+    /// On average.
+    #[schema(required = true)]
+    pub average_ms: Option<f64>,
+    /// The quickest.
+    #[schema(required = true)]
+    pub min_ms: Option<f64>,
+    /// The slowest.
+    #[schema(required = true)]
+    pub max_ms: Option<f64>,
+    /// How many are remembered, at most 100.
+    pub measured: usize,
+    /// How many of them failed.
+    pub failed: usize,
 }

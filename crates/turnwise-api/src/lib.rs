@@ -25,7 +25,7 @@ pub use code::Code;
 pub use conversation::{
     QueueAnswer, QueueConversation, StreamError, TimelineStep, TurnAnswer, TurnFailure, TurnStep,
 };
-pub use health::{Health, HealthStatus, Readiness};
+pub use health::{Health, HealthStatus, Readiness, StoreCheck};
 pub use message::{
     ChatType, FIELDS_MAX, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType,
 };

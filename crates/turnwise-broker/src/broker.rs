@@ -1,6 +1,7 @@
 //! The broker itself: a store, settings, and what this node keeps in memory.
 
 use crate::callback::Hands;
+use crate::checks::Checks;
 use crate::claim::Ring;
 use crate::config::BrokerConfig;
 use crate::counters::{Counters, Groups};
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) callbacks_in_hand: Arc<Hands>,
     pub(crate) counters: Counters,
     pub(crate) counts: TurnCounts,
+    pub(crate) checks: Checks,
     pub(crate) board: Board,
     pub(crate) groups: Groups,
     pub(crate) feeds: Feeds,
@@ -72,6 +74,7 @@ impl Broker {
             callbacks_in_hand: Arc::default(),
             counters: Counters::default(),
             counts: TurnCounts::default(),
+            checks: Checks::default(),
             board: Board::default(),
             groups: Groups::default(),
             feeds: Feeds::default(),

@@ -5,6 +5,7 @@
 mod broker;
 mod callback;
 mod cancel;
+mod checks;
 mod claim;
 mod config;
 mod confirm;
@@ -42,6 +43,7 @@ pub use callback::{
     CallbackRules, CallbackStage, CallbackState, CallbackTarget, CallbackView, DropCallback,
 };
 pub use cancel::Cancel;
+pub use checks::{CheckKind, CheckState, CheckView};
 pub use config::BrokerConfig;
 pub use conversation::Conversation;
 pub use counts::Numbers;

@@ -147,3 +147,17 @@ pub(crate) const QUEUE_PAGE_MIN: u32 = 16;
 pub(crate) const QUEUE_PAGE_MAX: u32 = 512;
 /// And while a page has no more bytes than this.
 pub(crate) const QUEUE_PAGE_BYTES: usize = 1024 * 1024;
+/// How often a node checks its store.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// The same after a check that failed.
+pub(crate) const CHECK_AGAIN: Duration = Duration::from_secs(1);
+/// A check that takes longer has failed.
+pub(crate) const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+/// A check that takes longer than this is degraded.
+pub(crate) const CHECK_DEGRADED: Duration = Duration::from_millis(50);
+/// And unhealthy, if longer than this.
+pub(crate) const CHECK_UNHEALTHY: Duration = Duration::from_millis(200);
+/// Times of each check that are remembered.
+pub(crate) const CHECKS_KEPT: usize = 100;
+/// Events of checks that stay: those of other nodes are read before they go.
+pub(crate) const PROBES_KEPT: u64 = 64;

@@ -23,6 +23,8 @@ impl Broker {
             callbacks_in_hand,
             counters,
             counts: _,
+            // A fixed number of each.
+            checks: _,
             board: _,
             groups,
             feeds: _,

@@ -107,6 +107,8 @@ impl Node {
         node.start_callbacks(config, &broker, &mut metrics)?;
         let (sweeper, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await });
+        let (checker, shutdown) = (broker.clone(), node.drain.closing());
+        node.start_serving(async move { checker.run_checks(shutdown).await });
         let told = Arc::clone(&node.store);
         let store: StoreStatus =
             Arc::new(move || StoreReport { weakness: told.weakness(), losses: told.losses() });

@@ -4,6 +4,7 @@
 
 mod bench;
 mod callbacks;
+mod checks;
 mod disk;
 mod health;
 mod housekeeping;

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use turnwise_api::{
     CallbackAnswer, CallbackList, CallbackPhase, ChatType, Code, FieldError, Health, HealthStatus,
     MessageAnswer, MessageFields, MessageStatus, MessageType, NodeStatus, Part, ProblemForm, QueueAnswer,
-    QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StorePart, StreamError, TailStep,
-    TicketAnswer, TicketRequest, TicketStream, TimelineStep, TurnAnswer, TurnCallback, TurnFailure,
+    QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StoreCheck, StorePart, StreamError,
+    TailStep, TicketAnswer, TicketRequest, TicketStream, TimelineStep, TurnAnswer, TurnCallback, TurnFailure,
     TurnNumbers, TurnStep,
 };
 use utoipa::ToSchema;
@@ -48,6 +48,7 @@ pub(super) fn all() -> Value {
     add::<QueueAnswer<'_>>(&mut all);
     add::<QueueConversation<'_>>(&mut all);
     add::<Readiness>(&mut all);
+    add::<StoreCheck>(&mut all);
     add::<StreamError<'_>>(&mut all);
     add::<TicketAnswer<'_>>(&mut all);
     add::<TicketRequest<'_>>(&mut all);
@@ -400,6 +401,16 @@ pub(super) fn ready_examples() -> Value {
         agent: Some("ok"),
         store_ms: Some(1.2),
         agent_ms: Some(3.4),
+        checks: Some(vec![StoreCheck {
+            name: "write_read",
+            state: "healthy",
+            latency_ms: Some(1.4),
+            average_ms: Some(1.6),
+            min_ms: Some(1.1),
+            max_ms: Some(12.5),
+            measured: 100,
+            failed: 0,
+        }]),
     };
     let bare = Readiness { status: "ready", ..Readiness::default() };
     examples(&[("ready", value(&bare)), ("verbose", value(&named))])

@@ -10,7 +10,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::Uri;
 use std::sync::Arc;
-use turnwise_api::{Code, Health, HealthStatus, Readiness};
+use turnwise_api::{Code, Health, HealthStatus, Readiness, StoreCheck};
+use turnwise_broker::{CheckState, CheckView};
 
 /// The original's form; always 200.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Result<Response, Failure> {
@@ -64,6 +65,10 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         };
         return Err(Failure::new(Code::NotReady, detail));
     }
+    if let Some(check) = app.broker.failed_check() {
+        let detail = format!("The store answers, but fails the check `{}`; the log says why", check.name());
+        return Err(Failure::new(Code::NotReady, detail));
+    }
     if !verbose {
         return json(&Readiness { status: "ready", ..Readiness::default() });
     }
@@ -73,5 +78,25 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
         agent: Some(agent),
         store_ms: Some(millis(app.broker.numbers().store_probe)),
         agent_ms: (app.config.agent_probe)().map(millis),
+        checks: Some(app.broker.checks().map(check).into()),
     })
+}
+
+fn check(view: CheckView) -> StoreCheck {
+    let state = match view.state {
+        CheckState::Unknown => "unknown",
+        CheckState::Healthy => "healthy",
+        CheckState::Degraded => "degraded",
+        CheckState::Unhealthy => "unhealthy",
+    };
+    StoreCheck {
+        name: view.kind.name(),
+        state,
+        latency_ms: view.last.map(millis),
+        average_ms: view.average.map(millis),
+        min_ms: view.min.map(millis),
+        max_ms: view.max.map(millis),
+        measured: view.measured,
+        failed: view.failed,
+    }
 }

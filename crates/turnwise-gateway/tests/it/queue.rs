@@ -1,10 +1,16 @@
 //! The queue of a user, and the probes.
 
 use crate::client::{get, post};
-use crate::node::{answered, body, body_of, node, node_with};
+use crate::node::{answered, body, body_of, node, node_on, node_with};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use turnwise_broker::BrokerConfig;
+use turnwise_core::Store;
+use turnwise_store::memory::MemoryStore;
+use turnwise_store::system_clock;
+use turnwise_testkit::faulty::{Fault, FaultyStore, Op};
 
 #[tokio::test]
 async fn a_queue_counts_without_the_one_in_progress() {
@@ -46,7 +52,10 @@ async fn the_health_of_a_node() {
     assert_eq!(node.send(&get("/livez")).await.json(), json!({"status":"live"}));
     let mut verbose = node.send(&get("/readyz?verbose")).await.json();
     assert!(verbose["store_ms"].take().is_number(), "{verbose}");
-    assert_eq!(verbose, json!({"status":"ready","store":"ok","agent":"ok","store_ms":null}));
+    let checks = verbose["checks"].take();
+    assert_eq!(verbose, json!({"status":"ready","store":"ok","agent":"ok","store_ms":null,"checks":null}));
+    let names: Vec<&str> = checks.as_array().unwrap().iter().filter_map(|it| it["name"].as_str()).collect();
+    assert_eq!(names, ["ping", "write_read", "pub_sub", "queue"]);
 }
 
 #[tokio::test]
@@ -81,4 +90,32 @@ async fn so_many_organisations_and_no_more() {
     let unnamed = node.send(&get("/api/v1/queue/u")).await;
     unnamed.assert_problem(422, "invalid_content");
     assert_eq!(unnamed.json()["errors"][0]["pointer"], "?org_id");
+}
+
+#[tokio::test]
+async fn a_node_whose_store_fails_a_check_is_not_ready_until_it_passes() {
+    let store = FaultyStore::new(MemoryStore::new(system_clock()));
+    let node = node_on(Arc::clone(&store) as Arc<dyn Store>, BrokerConfig::default(), |_| {}).await;
+    let (broker, shutdown) = (node.broker.clone(), CancellationToken::new());
+    let checking = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { broker.run_checks(shutdown).await }
+    });
+    let until = async |status: u16| loop {
+        let ready = node.send(&get("/readyz?verbose")).await;
+        if ready.status == status {
+            return ready;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    store.fail(&[Op::Append], Fault::Refused);
+    let refused = until(503).await;
+    refused.assert_problem(503, "not_ready");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("write_read"), "{}", refused.json());
+    store.recover();
+    let ready = until(200).await.json();
+    let write_read = &ready["checks"][1];
+    assert!(write_read["failed"].as_u64() >= Some(1) && write_read["latency_ms"].is_number(), "{ready}");
+    shutdown.cancel();
+    checking.await.unwrap();
 }
