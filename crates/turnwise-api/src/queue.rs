@@ -292,6 +292,16 @@ pub struct QueuePolicy {
     /// Messages that were not handed out in so many seconds expire; null: never.
     #[schema(required = true, minimum = 0.001, maximum = 31622400)]
     pub ttl_seconds: Option<f64>,
+    /// Messages in hand at once, over all nodes; null: no limit.
+    #[schema(required = true, minimum = 1)]
+    pub concurrency: Option<u32>,
+    /// Messages that each node hands out a second at most, and at once at most what a second brings; null: no limit.
+    #[schema(required = true, minimum = 0.001, maximum = 1000000)]
+    pub rate_per_second: Option<f64>,
+    /// Messages the queue holds at most, dead letters included, as counted at most a second ago; null: no limit of its
+    /// own.
+    #[schema(required = true, minimum = 1, maximum = 1000000000)]
+    pub messages_max: Option<u64>,
     /// Dead letters are dropped so many seconds after their message was stored.
     #[schema(minimum = 1, maximum = 31622400)]
     pub dead_seconds: f64,
@@ -452,6 +462,10 @@ pub struct QueueRedriveForm {
     pub filter: Option<QueueFilterForm>,
     /// Only count.
     pub dry_run: Option<bool>,
+    /// So many a second, for at most 20 seconds: then the answer says that there is `more`, and the same request goes
+    /// on with it.
+    #[schema(minimum = 0.001, maximum = 1000000)]
+    pub rate_per_second: Option<f64>,
 }
 
 /// What was put back.
@@ -459,7 +473,7 @@ pub struct QueueRedriveForm {
 pub struct QueueRedriven {
     /// So many messages.
     pub redriven: u64,
-    /// One request looks at 100,000 messages: there are more behind those.
+    /// One request looks at 100,000 messages, and one with a rate lasts 20 seconds: there are more.
     pub more: bool,
     /// They were only counted.
     pub dry_run: bool,

@@ -140,6 +140,8 @@ pub(crate) const RATE_WINDOW: Duration = Duration::from_secs(10);
 pub(crate) const QUEUE_AT_REST: Duration = Duration::from_secs(60);
 /// Messages of a work queue that one request to redrive or purge looks at.
 pub(crate) const QUEUE_LOOKED_AT_MAX: usize = 100_000;
+/// How long a redrive at a rate goes on in one request.
+pub(crate) const REDRIVE_PACED_MAX: Duration = Duration::from_secs(20);
 /// Messages of a work queue listed at a time: a page brings their payloads along, so it grows only while they are
 /// short.
 pub(crate) const QUEUE_PAGE_MIN: u32 = 16;

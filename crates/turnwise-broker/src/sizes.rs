@@ -37,6 +37,7 @@ impl Broker {
             ("active conversations", lanes.active.len()),
             ("conversations to look up", lanes.maybe_idle.len()),
             ("queues waited for", work.bells.len()),
+            ("queues handed out at a rate", work.paces.len()),
         ];
         drop(lanes);
         all.extend(local.sizes());

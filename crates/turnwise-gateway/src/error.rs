@@ -215,6 +215,12 @@ impl From<BrokerError> for Failure {
 impl From<WorkFull> for Failure {
     fn from(full: WorkFull) -> Failure {
         let failure = match full {
+            WorkFull::QueueMessages(max) => Failure::new(
+                Code::QueueDepthExceeded,
+                format!(
+                    "The queue holds the {max} messages that its policy allows, or would with these; nothing was stored"
+                ),
+            ),
             WorkFull::Messages(max) => Failure::new(
                 Code::Overloaded,
                 format!("All queues together hold {max} messages and no more are taken; nothing was stored"),

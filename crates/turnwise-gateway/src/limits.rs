@@ -175,6 +175,12 @@ pub(crate) const CLAIM_WAIT_MAX: Duration = Duration::from_secs(20);
 pub(crate) const LEASE_USUAL: Duration = Duration::from_secs(30);
 /// The shortest time that is one: less is none to the clocks here.
 pub(crate) const MOMENT: Duration = Duration::from_millis(1);
+/// The slowest a queue may be handed out: one message in about a quarter of an hour.
+pub(crate) const RATE_MIN: f64 = 0.001;
+/// The fastest that is a limit at all, in messages a second.
+pub(crate) const RATE_MAX: f64 = 1_000_000.0;
+/// The most messages a policy may allow a queue; less than that holds for all queues together.
+pub(crate) const QUEUE_MESSAGES_NAMED_MAX: u64 = 1_000_000_000;
 /// Queues or messages in one page of a list.
 pub(crate) const QUEUE_PAGE_MAX: u64 = 100;
 /// The same when nothing is asked for.

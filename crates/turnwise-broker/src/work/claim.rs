@@ -1,7 +1,8 @@
 //! Handing messages out to whoever asks, and waiting for them (clauses Q3, Q9,
 //! Q16).
 
-use super::{WorkQueue, WorkReceipt};
+use super::pace::Room;
+use super::{WorkPolicy, WorkQueue, WorkReceipt};
 use crate::broker::Broker;
 use crate::error::BrokerError;
 use bytes::Bytes;
@@ -77,21 +78,23 @@ impl Broker {
         let seat = inner.work.bells.seat(&claim.queue.0);
         let mut ended = pin!(ended);
         loop {
+            let mut next = None;
             if inner.work.records.paused_since(&claim.queue).is_none() {
                 seat.asked();
-                let ask = Claim {
-                    queue: claim.queue.0.clone(),
-                    limit: claim.limit,
-                    lease: claim.lease,
-                    durable: true,
-                };
-                let found = inner.store.claim(ask).await?;
-                if !found.is_empty() {
-                    if found.len() >= claim.limit as usize {
-                        seat.wake_next();
+                let policy = inner.work.records.policy(&claim.queue);
+                match self.room(&claim.queue, &policy, claim.limit).await? {
+                    Room::Full => {}
+                    Room::In(time) => next = Some(Instant::now() + time),
+                    Room::Some(limit) => {
+                        let found = self.lease(claim, &policy, limit).await?;
+                        if !found.is_empty() {
+                            if found.len() >= limit as usize {
+                                seat.wake_next();
+                            }
+                            inner.work.counts.claimed.add(found.len() as u64);
+                            return Ok(found);
+                        }
                     }
-                    inner.work.counts.claimed.add(found.len() as u64);
-                    return Ok(found.into_iter().map(|it| WorkDelivery::of(&claim.queue, it)).collect());
                 }
             }
             if Instant::now() >= until {
@@ -101,9 +104,22 @@ impl Broker {
                 biased;
                 () = &mut ended => return Ok(Vec::new()),
                 () = sleep_until(until) => return Ok(Vec::new()),
+                () = sleep_until(next.unwrap_or(until)), if next.is_some() => {}
                 () = seat.woken(inner.config.poll_interval) => {}
             }
         }
+    }
+
+    async fn lease(
+        &self,
+        claim: &WorkClaim,
+        policy: &WorkPolicy,
+        limit: u32,
+    ) -> Result<Vec<WorkDelivery>, BrokerError> {
+        let ask = Claim { queue: claim.queue.0.clone(), limit, lease: claim.lease, durable: true };
+        let found = self.0.store.claim(ask).await?;
+        let found = found.into_iter().map(|it| WorkDelivery::of(&claim.queue, it)).collect();
+        self.within(&claim.queue, policy, limit, found).await
     }
 
     /// Gives back what was leased for somebody who has gone, as if it had never been handed out.

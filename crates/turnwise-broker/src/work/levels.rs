@@ -1,7 +1,7 @@
 //! How much the queues hold, as last counted, so that no question to the store
 //! stands before a new message; and at what rates messages come and go.
 
-use super::{Work, WorkQueue};
+use super::{Work, WorkPolicy, WorkQueue};
 use crate::config::BrokerConfig;
 use crate::limits::{QUEUE_AT_REST, QUEUES_COUNTED_A_ROUND, RATE_WINDOW};
 use parking_lot::Mutex;
@@ -11,6 +11,8 @@ use turnwise_core::{Depth, QueueName, Store, StoreError, Timestamp};
 /// What there is no more room for; nothing was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkFull {
+    /// The queue holds so many messages, which is what its policy allows.
+    QueueMessages(u64),
     /// All queues together hold so many messages.
     Messages(u64),
     /// Those of the organisation hold so many.
@@ -113,8 +115,20 @@ impl State {
 
 impl Levels {
     /// What there is no room for, if so many more are to be stored in a queue.
-    pub(super) fn full_for(&self, config: &BrokerConfig, queue: &WorkQueue, more: u64) -> Option<WorkFull> {
+    pub(super) fn full_for(
+        &self,
+        config: &BrokerConfig,
+        policy: &WorkPolicy,
+        queue: &WorkQueue,
+        more: u64,
+    ) -> Option<WorkFull> {
         let state = self.0.lock();
+        let own = state.by_queue.get(&queue.0).map_or(0, Level::held);
+        if let Some(most) = policy.messages_max
+            && own.saturating_add(more) > most
+        {
+            return Some(WorkFull::QueueMessages(most));
+        }
         let (messages, queues) = state.by_org.get(queue.org()).copied().unwrap_or_default();
         if state.held.saturating_add(more) > config.queue_messages_max {
             return Some(WorkFull::Messages(config.queue_messages_max));
@@ -240,7 +254,8 @@ mod tests {
             ..BrokerConfig::default()
         };
         let (levels, queue) = (Levels::default(), |org, name| WorkQueue::new(org, name).unwrap());
-        let full = |org, name, more| levels.full_for(&config, &queue(org, name), more);
+        let full =
+            |org, name, more| levels.full_for(&config, &WorkPolicy::default(), &queue(org, name), more);
         assert_eq!(full("a", "q", 4), Some(WorkFull::OrgMessages(3)));
         levels.stored(&queue("a", "q"), 2);
         levels.stored(&queue("a", "r"), 1);

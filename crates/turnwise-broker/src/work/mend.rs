@@ -5,8 +5,13 @@
 use super::WorkQueue;
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::{QUEUE_LOOKED_AT_MAX, QUEUE_PAGE_BYTES, QUEUE_PAGE_MAX, QUEUE_PAGE_MIN};
+use crate::limits::{
+    QUEUE_LOOKED_AT_MAX, QUEUE_PAGE_BYTES, QUEUE_PAGE_MAX, QUEUE_PAGE_MIN, REDRIVE_PACED_MAX,
+};
 use crate::submit::one;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
 use turnwise_core::{MessageId, MessageInfo, QueueName, Removed, Stage, StoreError, Timestamp};
 
 /// Which dead letters.
@@ -48,6 +53,35 @@ pub struct WorkMended {
     pub more: bool,
 }
 
+/// So many messages a second, until something ends it.
+struct Pacing<E> {
+    rate: f64,
+    /// Put back, and not waited for yet.
+    ahead: u64,
+    ended: Pin<Box<E>>,
+    until: Instant,
+}
+
+impl<E: Future<Output = ()>> Pacing<E> {
+    /// What is due in a tenth of a second.
+    fn at_once(&self) -> usize {
+        // At least 1, and a rate has a bound.
+        (self.rate / 10.0).clamp(1.0, f64::from(QUEUE_PAGE_MAX)) as usize
+    }
+
+    /// Waits for as long as the last ones take; false if it is over.
+    async fn pause(&mut self) -> bool {
+        let seconds = self.ahead as f64 / self.rate;
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or(REDRIVE_PACED_MAX);
+        let next = (Instant::now() + time).min(self.until);
+        tokio::select! {
+            biased;
+            () = &mut self.ended => false,
+            () = sleep_until(next) => next < self.until,
+        }
+    }
+}
+
 /// Pages of one stage, the oldest message first.
 struct Pages<'b> {
     broker: &'b Broker,
@@ -80,7 +114,9 @@ impl<'b> Pages<'b> {
 }
 
 impl Broker {
-    /// Puts dead letters back to the tail of their key with no attempts counted. With `dry_run` only counts.
+    /// Puts dead letters back to the tail of their key with no attempts counted. With `dry_run` only counts. With a
+    /// rate so many a second, for as long as `ended` waits and [`REDRIVE_PACED_MAX`] at most: what is left then is
+    /// `more`, and the same call again goes on with it.
     ///
     /// # Errors
     /// When the store does not answer: some may have been put back.
@@ -89,13 +125,26 @@ impl Broker {
         queue: &WorkQueue,
         which: WorkRedrive,
         dry_run: bool,
+        rate: Option<f64>,
+        ended: impl Future<Output = ()> + Send,
     ) -> Result<WorkMended, BrokerError> {
+        let mut pacing = rate.filter(|_| !dry_run).map(|rate| Pacing {
+            rate,
+            ahead: 0,
+            ended: Box::pin(ended),
+            until: Instant::now() + REDRIVE_PACED_MAX,
+        });
         let filter = match which {
             WorkRedrive::These(mut ids) => {
                 ids.sort();
                 ids.dedup();
-                let count = self.redrive_these(&queue.0, ids, dry_run).await?;
-                return Ok(WorkMended { count, more: false });
+                return match &mut pacing {
+                    Some(pacing) => Ok(self.put_back_paced(&queue.0, ids, pacing).await?),
+                    None => {
+                        let count = self.redrive_these(&queue.0, ids, dry_run).await?;
+                        Ok(WorkMended { count, more: false })
+                    }
+                };
             }
             WorkRedrive::Filtered(filter) => filter,
         };
@@ -109,7 +158,17 @@ impl Broker {
             }
             let ids: Vec<MessageId> =
                 page.iter().filter(|info| filter.takes(info)).map(|info| info.id).collect();
-            done.count += if dry_run { ids.len() as u64 } else { self.put_back(&queue.0, ids).await? };
+            match &mut pacing {
+                Some(pacing) => {
+                    let some = self.put_back_paced(&queue.0, ids, pacing).await?;
+                    done.count += some.count;
+                    if some.more {
+                        return Ok(WorkMended { more: true, ..done });
+                    }
+                }
+                None if dry_run => done.count += ids.len() as u64,
+                None => done.count += self.put_back(&queue.0, ids).await?,
+            }
             if pages.is_enough() {
                 done.more = true;
                 return Ok(done);
@@ -132,6 +191,25 @@ impl Broker {
             count += found.iter().flatten().filter(|info| info.stage == Stage::Dead).count() as u64;
         }
         Ok(count)
+    }
+
+    /// A few at a time, and between them the time that they take at this rate.
+    async fn put_back_paced<E: Future<Output = ()>>(
+        &self,
+        queue: &QueueName,
+        ids: Vec<MessageId>,
+        pacing: &mut Pacing<E>,
+    ) -> Result<WorkMended, StoreError> {
+        let mut done = WorkMended::default();
+        for few in ids.chunks(pacing.at_once()) {
+            if !pacing.pause().await {
+                done.more = true;
+                break;
+            }
+            pacing.ahead = self.put_back(queue, few.to_vec()).await?;
+            done.count += pacing.ahead;
+        }
+        Ok(done)
     }
 
     async fn put_back(&self, queue: &QueueName, ids: Vec<MessageId>) -> Result<u64, StoreError> {

@@ -9,6 +9,7 @@ mod history;
 mod inspect;
 mod levels;
 mod mend;
+mod pace;
 mod policy;
 mod receipt;
 mod records;
@@ -29,6 +30,7 @@ use crate::limits::QUEUE_NAME_BYTES_MAX;
 use bell::Bells;
 use count::WorkCounts;
 use levels::Levels;
+use pace::Paces;
 use records::Records;
 use turnwise_core::limits::NAME_BYTES_MAX;
 use turnwise_core::{Kind, Name, QueueName, Store, StoreError};
@@ -68,6 +70,7 @@ pub(crate) struct Work {
     pub(crate) levels: Levels,
     pub(crate) records: Records,
     pub(crate) counts: WorkCounts,
+    pub(crate) paces: Paces,
 }
 
 impl Work {
@@ -78,6 +81,7 @@ impl Work {
             levels: Levels::default(),
             records: Records::load(store).await?,
             counts: WorkCounts::default(),
+            paces: Paces::default(),
         })
     }
 }

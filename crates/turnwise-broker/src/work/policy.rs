@@ -23,6 +23,12 @@ pub struct WorkPolicy {
     pub max_attempts: u32,
     /// Messages that were not leased in so many seconds expire; none for never.
     pub ttl_seconds: Option<f64>,
+    /// Messages in hand at once, over all nodes; none for no limit.
+    pub concurrency: Option<u32>,
+    /// Messages that each node hands out a second at most; none for no limit.
+    pub rate_per_second: Option<f64>,
+    /// Messages the queue holds at most, dead letters included, as last counted; none for no limit of its own.
+    pub messages_max: Option<u64>,
     /// Dead letters are dropped so many seconds after their message was stored.
     pub dead_seconds: f64,
 }
@@ -36,6 +42,9 @@ impl Default for WorkPolicy {
             retry_jitter: 0.2,
             max_attempts: 12,
             ttl_seconds: None,
+            concurrency: None,
+            rate_per_second: None,
+            messages_max: None,
             dead_seconds: 14.0 * 86_400.0,
         }
     }

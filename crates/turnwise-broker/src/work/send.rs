@@ -110,7 +110,8 @@ impl Broker {
     ) -> Result<Vec<WorkSent>, BrokerError> {
         let inner = &self.0;
         let count = messages.len() as u64;
-        if let Some(full) = inner.work.levels.full_for(&inner.config, queue, count) {
+        let policy = inner.work.records.policy(queue);
+        if let Some(full) = inner.work.levels.full_for(&inner.config, &policy, queue, count) {
             return Err(BrokerError::WorkFull(full));
         }
         let orgs_max = inner.config.orgs_max;
@@ -125,7 +126,6 @@ impl Broker {
         }
         let keyed: Vec<bool> = messages.iter().map(|message| message.key.is_some()).collect();
         let now = inner.now();
-        let policy = inner.work.records.policy(queue);
         let batch = messages.into_iter().map(|message| {
             let random = (inner.nonce)();
             let expires = message.expires.or(policy.ttl().map(WorkTime::In));

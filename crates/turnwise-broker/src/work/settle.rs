@@ -92,6 +92,11 @@ impl Broker {
                 }
             }
         }
+        let is_any_done = answers.contains(&WorkSettled::Done);
+        if is_any_done && self.0.work.records.policy(queue).concurrency.is_some() {
+            // Somebody may wait for what is not in hand any more.
+            self.0.work.bells.ring(&queue.0);
+        }
         let lost = answers.iter().filter(|answer| **answer == WorkSettled::LeaseLost).count();
         self.0.work.counts.settled.add("lease_lost", lost as u64);
         Ok(answers)

@@ -124,6 +124,9 @@ fn state() -> QueueState {
             retry_jitter: 0.2,
             max_attempts: 12,
             ttl_seconds: None,
+            concurrency: Some(10),
+            rate_per_second: None,
+            messages_max: None,
             dead_seconds: 1_209_600.0,
         },
     }

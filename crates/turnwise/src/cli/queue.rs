@@ -112,6 +112,9 @@ pub(crate) enum QueueCommand {
         /// Those whose reason holds this text
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// So many a second
+        #[arg(long, value_name = "PER_SECOND")]
+        rate: Option<f64>,
         /// Only say how many there are
         #[arg(long)]
         dry_run: bool,
@@ -171,12 +174,15 @@ pub(crate) fn run(context: &Context, command: QueueCommand) -> Outcome {
                 let id = sent.get("message_id").and_then(Value::as_str).unwrap_or_default();
                 told(context, &sent, id)
             }
-            QueueCommand::Redrive { of, queue, ids, all, reason, dry_run, yes } => {
-                let which = match (all, reason) {
+            QueueCommand::Redrive { of, queue, ids, all, reason, rate, dry_run, yes } => {
+                let mut which = match (all, reason) {
                     (true, _) => json!({ "all": true }),
                     (false, Some(reason)) => json!({ "filter": { "reason_contains": reason } }),
                     (false, None) => json!({ "ids": ids }),
                 };
+                if let (Some(rate), Some(fields)) = (rate, which.as_object_mut()) {
+                    fields.insert("rate_per_second".to_owned(), json!(rate));
+                }
                 let change = Change { route: "/redrive", count: "redriven", done: "put back" };
                 changed(context, &of, &queue, which, (dry_run, yes), &change).await
             }

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
 use crate::error::Failure;
-use crate::limits::QUEUE_BATCH_MAX;
+use crate::limits::{QUEUE_BATCH_MAX, RATE_MAX, RATE_MIN};
 use crate::rest::json;
 use crate::rest::rules::Errors;
 use axum::extract::rejection::PathRejection;
@@ -29,17 +29,19 @@ pub(crate) async fn redrive(
     let (head, body) = request.into_parts();
     let queue = only_queue(&caller, path, &head.uri)?;
     body::require_json(&head.headers)?;
-    let (which, dry_run) = {
+    let (which, dry_run, rate) = {
         let body = body::read(&app, body).await?;
         let mut errors = Errors::default();
         let mut form = object(&body.bytes)?;
         let which = which(&mut form, &mut errors);
         let dry_run = form.flag("dry_run", &mut errors);
+        let rate = form.number("rate_per_second", RATE_MIN..=RATE_MAX, &mut errors);
         form.finish(&mut errors);
         checked(errors)?;
-        (which, dry_run)
+        (which, dry_run, rate)
     };
-    let done = app.broker.redrive_work(&queue, which, dry_run).await?;
+    let begun = app.drain.begun();
+    let done = app.broker.redrive_work(&queue, which, dry_run, rate, begun.cancelled()).await?;
     json(&QueueRedriven { redriven: done.count, more: done.more, dry_run })
 }
 

@@ -7,7 +7,9 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
 use crate::error::Failure;
-use crate::limits::{MOMENT, QUEUE_ATTEMPTS_MAX, QUEUE_TIME_MAX};
+use crate::limits::{
+    MOMENT, QUEUE_ATTEMPTS_MAX, QUEUE_MESSAGES_NAMED_MAX, QUEUE_TIME_MAX, RATE_MAX, RATE_MIN,
+};
 use crate::rest::json;
 use crate::rest::rules::Errors;
 use axum::extract::rejection::PathRejection;
@@ -50,6 +52,10 @@ fn policy(mut form: Form<'_>, errors: &mut Errors) -> WorkPolicy {
     if let Some(attempts) = form.whole("max_attempts", 1..=QUEUE_ATTEMPTS_MAX, errors) {
         policy.max_attempts = u32::try_from(attempts).unwrap_or(policy.max_attempts);
     }
+    let concurrency = form.whole("concurrency", 1..=u32::MAX.into(), errors);
+    policy.concurrency = concurrency.and_then(|most| u32::try_from(most).ok());
+    policy.rate_per_second = form.number("rate_per_second", RATE_MIN..=RATE_MAX, errors);
+    policy.messages_max = form.whole("messages_max", 1..=QUEUE_MESSAGES_NAMED_MAX, errors);
     for (name, range, slot) in [
         ("retry_base_seconds", 0.0..=delay, &mut policy.retry_base_seconds),
         ("retry_factor", 1.0..=100.0, &mut policy.retry_factor),
@@ -74,6 +80,9 @@ pub(super) fn shape(policy: &WorkPolicy) -> QueuePolicy {
         retry_jitter: policy.retry_jitter,
         max_attempts: policy.max_attempts,
         ttl_seconds: policy.ttl_seconds,
+        concurrency: policy.concurrency,
+        rate_per_second: policy.rate_per_second,
+        messages_max: policy.messages_max,
         dead_seconds: policy.dead_seconds,
     }
 }

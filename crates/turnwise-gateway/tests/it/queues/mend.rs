@@ -160,3 +160,33 @@ async fn queues_are_listed_by_name_and_page_by_page() {
     let others = node.ask_as("p", "GET", "", &Value::Null).await.json();
     assert_eq!(others, json!({ "items": [], "next": null }));
 }
+
+#[tokio::test]
+async fn dead_letters_go_back_at_a_rate_if_one_is_asked_for() {
+    let node = node().await;
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(node.dead(json!({ "payload": number }), "no").await);
+    }
+    let begun = std::time::Instant::now();
+    let paced = json!({ "ids": ids, "rate_per_second": 5 });
+    assert_eq!(redriven(&node, paced).await, json!({ "redriven": 5, "more": false, "dry_run": false }));
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(800), "{:?}", begun.elapsed());
+    assert_eq!(node.depth().await, [5, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_redrive_at_a_rate_ends_when_the_node_stops_and_says_that_there_is_more() {
+    let node = node().await;
+    for number in 0..3 {
+        node.dead(json!({ "payload": number }), "no").await;
+    }
+    let slow = json!({ "all": true, "rate_per_second": 0.01 });
+    let (done, ()) = tokio::join!(redriven(&node, slow), async {
+        while node.depth().await[0] == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.drain.begin();
+    });
+    assert_eq!(done, json!({ "redriven": 1, "more": true, "dry_run": false }));
+}
