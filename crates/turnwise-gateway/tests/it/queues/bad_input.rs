@@ -191,7 +191,7 @@ async fn what_operators_ask_is_strict() {
         ("max_attempts", json!(0)),
         ("ttl_seconds", json!(0)),
         ("dead_seconds", json!(0)),
-        ("concurrency", json!(1)),
+        ("concurrency", json!(0)),
     ] {
         at("/jobs/policy", json!({ field: wrong }), &[&format!("/{field}")]).await;
     }
