@@ -8,6 +8,7 @@ mod backlog;
 mod commit;
 mod cycle;
 mod fairness;
+mod fanout;
 mod fill;
 mod load;
 mod nodes;
@@ -73,6 +74,8 @@ pub(crate) enum BenchCommand {
     Fairness(fairness::FairnessArgs),
     /// What others feel of an outage: callback hosts down or slow, readers that stop, the agent down
     Outage(outage::OutageArgs),
+    /// Events of one topic to many readers, beside nchan and beside a reader that has stopped
+    Fanout(fanout::FanoutArgs),
     /// Minutes at full rate: memory, open files and disk must not grow
     Soak(soak::SoakArgs),
 }
@@ -109,6 +112,9 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
         }
         BenchCommand::Outage(arguments) => {
             runtime.block_on(super::until_stopped(outage::outage(context, arguments)))
+        }
+        BenchCommand::Fanout(arguments) => {
+            runtime.block_on(super::until_stopped(fanout::fanout(context, arguments)))
         }
         BenchCommand::Soak(arguments) => {
             runtime.block_on(super::until_stopped(soak::soak(context, arguments)))
