@@ -25,6 +25,7 @@ mod queues;
 mod redis;
 mod secrets;
 mod send;
+mod storm;
 mod stream;
 mod support;
 mod topics;
