@@ -1,8 +1,9 @@
-//! `turnwise dead`: callbacks that were given up on. A key with the scope
-//! `callbacks` sees them.
+//! `turnwise dead`: what was given up on: callbacks, and with `--queue` the messages of a work queue. A key with the
+//! scope `callbacks`, or `queues`, sees them.
 
+use super::queue::{OfOrg, Stage};
 use super::server::ServerArgs;
-use super::{Context, Outcome, print, runtime};
+use super::{Context, Outcome, print, queue, runtime};
 use crate::client::{Server, percent};
 use crate::failure::{Exit, Failure};
 use bytes::Bytes;
@@ -24,14 +25,23 @@ pub(crate) enum DeadCommand {
         /// Only of this organisation
         #[arg(long)]
         org: Option<String>,
-        /// Those that wait or are being tried instead
-        #[arg(long)]
+        /// Messages of this work queue instead of callbacks
+        #[arg(long, value_name = "QUEUE")]
+        queue: Option<String>,
+        /// Callbacks that wait or are being tried instead
+        #[arg(long, conflicts_with = "queue")]
         waiting: bool,
     },
-    /// Everything about one callback
+    /// Everything about one callback or message
     Show {
         #[command(flatten)]
         server: ServerArgs,
+        /// A message of this work queue
+        #[arg(long, value_name = "QUEUE")]
+        queue: Option<String>,
+        /// The organisation of the queue; may be left out with a key for only one
+        #[arg(long, requires = "queue")]
+        org: Option<String>,
         /// Its id
         id: String,
     },
@@ -48,6 +58,9 @@ pub(crate) enum DeadCommand {
         /// Only of this organisation
         #[arg(long)]
         org: Option<String>,
+        /// Messages of this work queue instead of callbacks
+        #[arg(long, value_name = "QUEUE")]
+        queue: Option<String>,
         /// Only say how many there are
         #[arg(long)]
         dry_run: bool,
@@ -55,10 +68,16 @@ pub(crate) enum DeadCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Remove callbacks for good: they are never delivered
+    /// Remove callbacks or messages for good: they are never delivered
     Drop {
         #[command(flatten)]
         server: ServerArgs,
+        /// Messages of this work queue
+        #[arg(long, value_name = "QUEUE")]
+        queue: Option<String>,
+        /// The organisation of the queue; may be left out with a key for only one
+        #[arg(long, requires = "queue")]
+        org: Option<String>,
         /// Their ids
         #[arg(required = true)]
         ids: Vec<String>,
@@ -74,14 +93,31 @@ pub(crate) enum DeadCommand {
 pub(crate) fn run(context: &Context, command: DeadCommand) -> Outcome {
     runtime(1)?.block_on(async {
         match command {
-            DeadCommand::List { server, org, waiting } => list(context, &server, org, waiting).await,
-            DeadCommand::Show { server, id } => show(context, &server, &id).await,
-            DeadCommand::Redrive { server, ids, all, org, dry_run, yes } => {
+            DeadCommand::List { server, org, queue: Some(queue), .. } => {
+                queue::messages(context, &OfOrg { server, org }, &queue, Stage::Dead).await
+            }
+            DeadCommand::List { server, org, queue: None, waiting } => {
+                list(context, &server, org, waiting).await
+            }
+            DeadCommand::Show { server, queue: Some(queue), org, id } => {
+                queue::message(context, &OfOrg { server, org }, &queue, &id).await
+            }
+            DeadCommand::Show { server, queue: None, id, .. } => show(context, &server, &id).await,
+            DeadCommand::Redrive { server, ids, all, org, queue: Some(queue), dry_run, yes } => {
+                let which = if all { json!({ "all": true }) } else { json!({ "ids": ids }) };
+                queue::redrive(context, &OfOrg { server, org }, &queue, which, (dry_run, yes)).await
+            }
+            DeadCommand::Redrive { server, ids, all, org, queue: None, dry_run, yes } => {
                 let body = json!({ "ids": (!all).then_some(ids), "all": all, "org_id": org });
                 redrive(context, &server, body, dry_run, yes).await
             }
-            DeadCommand::Drop { server, ids, dry_run, yes } => {
-                discard(context, &server, &ids, dry_run, yes).await
+            DeadCommand::Drop { server, queue, org, ids, dry_run, yes } => {
+                let org = org.map_or_else(String::new, |org| format!("?org_id={}", percent(&org)));
+                let of = match queue {
+                    Some(queue) => Discarded::Messages(queue, org),
+                    None => Discarded::Callbacks,
+                };
+                discard(context, &server, &of, &ids, dry_run, yes).await
             }
         }
     })
@@ -160,16 +196,43 @@ async fn redrive(
     told(context, &done, &format!("{count} are tried again"))
 }
 
+/// What is removed for good.
+enum Discarded {
+    Callbacks,
+    /// Of this queue; its organisation as a query.
+    Messages(String, String),
+}
+
+impl Discarded {
+    fn path(&self, id: &str) -> String {
+        let id = percent(id);
+        match self {
+            Discarded::Callbacks => format!("/api/v1/callbacks/{id}"),
+            Discarded::Messages(queue, org) => {
+                format!("/api/v1/queues/{}/messages/{id}{org}", percent(queue))
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Discarded::Callbacks => "callbacks",
+            Discarded::Messages(..) => "messages",
+        }
+    }
+}
+
 async fn discard(
     context: &Context,
     server: &ServerArgs,
+    of: &Discarded,
     ids: &[String],
     dry_run: bool,
     yes: bool,
 ) -> Outcome {
     let mut api = Api::new(server)?;
     for id in ids {
-        api.get(&format!("/api/v1/callbacks/{}", percent(id))).await?;
+        api.get(&of.path(id)).await?;
     }
     let count = ids.len();
     if dry_run {
@@ -179,9 +242,9 @@ async fn discard(
             &format!("{count} would be dropped"),
         );
     }
-    confirm(yes, &format!("Drop {count} callbacks for good?"))?;
+    confirm(yes, &format!("Drop {count} {} for good?", of.name()))?;
     for id in ids {
-        api.delete(&format!("/api/v1/callbacks/{}", percent(id))).await?;
+        api.delete(&of.path(id)).await?;
     }
     told(context, &json!({"dropped": count, "dry_run": false}), &format!("{count} were dropped"))
 }

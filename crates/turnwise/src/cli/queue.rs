@@ -17,10 +17,10 @@ const PAGE: u32 = 100;
 #[derive(Debug, Args)]
 pub(crate) struct OfOrg {
     #[command(flatten)]
-    server: ServerArgs,
+    pub(super) server: ServerArgs,
     /// The organisation; may be left out with a key for only one
     #[arg(long)]
-    org: Option<String>,
+    pub(super) org: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -161,9 +161,7 @@ pub(crate) fn run(context: &Context, command: QueueCommand) -> Outcome {
             QueueCommand::Show { of, queue } => show(context, &of, Method::GET, &queue, "").await,
             QueueCommand::Pause { of, queue } => show(context, &of, Method::POST, &queue, "/pause").await,
             QueueCommand::Resume { of, queue } => show(context, &of, Method::POST, &queue, "/resume").await,
-            QueueCommand::Message { of, queue, id } => {
-                show(context, &of, Method::GET, &queue, &format!("/messages/{}", percent(&id))).await
-            }
+            QueueCommand::Message { of, queue, id } => message(context, &of, &queue, &id).await,
             QueueCommand::Messages { of, queue, stage } => messages(context, &of, &queue, stage).await,
             QueueCommand::Send { of, queue, payload, ordering_key, priority, delay } => {
                 let payload = serde_json::from_str(&payload).unwrap_or(Value::String(payload));
@@ -183,8 +181,7 @@ pub(crate) fn run(context: &Context, command: QueueCommand) -> Outcome {
                 if let (Some(rate), Some(fields)) = (rate, which.as_object_mut()) {
                     fields.insert("rate_per_second".to_owned(), json!(rate));
                 }
-                let change = Change { route: "/redrive", count: "redriven", done: "put back" };
-                changed(context, &of, &queue, which, (dry_run, yes), &change).await
+                redrive(context, &of, &queue, which, (dry_run, yes)).await
             }
             QueueCommand::Purge { of, queue, stage, dry_run, yes } => {
                 if let Some(Stage::Leased) = stage {
@@ -219,7 +216,7 @@ async fn list(context: &Context, of: &OfOrg) -> Outcome {
     .await
 }
 
-async fn messages(context: &Context, of: &OfOrg, queue: &str, stage: Stage) -> Outcome {
+pub(super) async fn messages(context: &Context, of: &OfOrg, queue: &str, stage: Stage) -> Outcome {
     let path = format!("/{}/messages", percent(queue));
     let stage = format!("&stage={}", stage.name());
     Api::new(of)?
@@ -234,6 +231,23 @@ async fn messages(context: &Context, of: &OfOrg, queue: &str, stage: Stage) -> O
             )
         })
         .await
+}
+
+/// Puts dead letters back.
+pub(super) async fn redrive(
+    context: &Context,
+    of: &OfOrg,
+    queue: &str,
+    which: Value,
+    (dry_run, yes): (bool, bool),
+) -> Outcome {
+    let change = Change { route: "/redrive", count: "redriven", done: "put back" };
+    changed(context, of, queue, which, (dry_run, yes), &change).await
+}
+
+/// Everything about one message.
+pub(super) async fn message(context: &Context, of: &OfOrg, queue: &str, id: &str) -> Outcome {
+    show(context, of, Method::GET, queue, &format!("/messages/{}", percent(id))).await
 }
 
 /// A field for people.

@@ -1,7 +1,7 @@
 //! Work queues of the whole program, killed with signal 9 in the middle: what
 //! was acknowledged is found again, as it was.
 
-use crate::support::{PATIENCE, Running, count_of, serve};
+use crate::support::{PATIENCE, Running, count_of, json_lines, run, serve, turnwise};
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -262,4 +262,39 @@ async fn two_nodes_on_redis_share_a_queue() {
 async fn two_nodes_on_postgres_share_a_queue() {
     let Some(server) = Postgres::start() else { return };
     two_nodes_share_a_queue(&server.url("queues")).await;
+}
+
+#[tokio::test]
+async fn what_was_given_up_on_is_listed_put_back_and_dropped_from_a_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path(), 0, None, &[]).await;
+    let mut ids = Vec::new();
+    for reason in ["one", "two"] {
+        let sent = told(&server, Method::POST, "/jobs/messages", json!({ "payload": reason })).await;
+        let taken = told(&server, Method::POST, "/jobs/claim", json!({ "wait_seconds": 20 })).await;
+        let dead =
+            json!({ "receipt": taken["deliveries"][0]["receipt"], "outcome": "dead", "reason": reason });
+        assert_eq!(told(&server, Method::POST, "/jobs/settle", dead).await["status"], "done");
+        ids.push(sent["message_id"].as_str().unwrap().to_owned());
+    }
+    let shell = async |words: &[&str]| {
+        let mut command = turnwise(folder.path());
+        command.args(["dead", "--json"]).args(words).args(["--queue", "jobs", "--org", "acme"]);
+        let output = run(command.args(["--url", server.url()])).await;
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        json_lines(&output.stdout)
+    };
+    let list = async || {
+        let items = shell(&["list"]).await.into_iter();
+        items.map(|item| (item["message_id"].clone(), item["reason"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(list().await, [(json!(ids[0]), json!("one")), (json!(ids[1]), json!("two"))]);
+    assert_eq!(shell(&["show", &ids[1]]).await[0]["reason"], "two");
+    let redriven = shell(&["redrive", &ids[0], "--yes"]).await;
+    assert_eq!(redriven[0]["redriven"], 1);
+    assert_eq!(shell(&["drop", &ids[1], "--yes"]).await[0]["dropped"], 1);
+    assert_eq!(list().await, []);
+    let jobs = told(&server, Method::GET, "/jobs", Value::Null).await;
+    assert_eq!(jobs["depth"], json!({ "ready": 1, "scheduled": 0, "leased": 0, "dead": 0 }));
+    assert_eq!(server.terminate().await, Some(0));
 }
