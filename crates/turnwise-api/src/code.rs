@@ -18,6 +18,8 @@ pub enum Code {
     InvalidTicket,
     /// The key is not for this organisation.
     OrgForbidden,
+    /// The key is not for this agent.
+    AgentForbidden,
     /// The key may not use this route.
     ScopeMissing,
     /// Without keys only this machine may ask, by a loopback name.
@@ -40,6 +42,8 @@ pub enum Code {
     LeaseLost,
     /// The message is in somebody's hands.
     MessageLeased,
+    /// A request between agents ended without an answer.
+    RequestUnanswered,
     /// The turn was cancelled while the request waited.
     Cancelled,
     /// The turn ran out of time, or is no longer kept.
@@ -62,6 +66,8 @@ pub enum Code {
     IdempotencyConflict,
     /// The conversation holds too many waiting turns.
     QueueDepthExceeded,
+    /// The inbox of an agent is full.
+    InboxFull,
     /// One key or conversation asks too often.
     RateLimited,
     /// A fault of this server.
@@ -76,6 +82,8 @@ pub enum Code {
     AgentUnreachable,
     /// The agent did not answer in time.
     AgentTimeout,
+    /// Another agent did not answer a request in time.
+    ReplyTimeout,
     /// The agent asked to come back later, for too long.
     AgentBusy,
     /// The answer broke off after its first part.
@@ -114,7 +122,7 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 43] = [
+    pub const ALL: [Code; 47] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
@@ -122,6 +130,7 @@ impl Code {
         Code::InvalidKey,
         Code::InvalidTicket,
         Code::OrgForbidden,
+        Code::AgentForbidden,
         Code::ScopeMissing,
         Code::HostForbidden,
         Code::OriginForbidden,
@@ -132,6 +141,7 @@ impl Code {
         Code::CallbackInProgress,
         Code::LeaseLost,
         Code::MessageLeased,
+        Code::RequestUnanswered,
         Code::NotFailed,
         Code::Cancelled,
         Code::Expired,
@@ -144,6 +154,7 @@ impl Code {
         Code::CallbacksUnsupported,
         Code::IdempotencyConflict,
         Code::QueueDepthExceeded,
+        Code::InboxFull,
         Code::RateLimited,
         Code::Internal,
         Code::OutcomeUnknown,
@@ -151,6 +162,7 @@ impl Code {
         Code::AgentError,
         Code::AgentUnreachable,
         Code::AgentTimeout,
+        Code::ReplyTimeout,
         Code::AgentBusy,
         Code::AnswerInterrupted,
         Code::AttemptsExhausted,
@@ -170,6 +182,7 @@ impl Code {
             Code::InvalidKey => facts("invalid_key", 403, "The API key is not known", "Check the key; it is shown only once, when it is made."),
             Code::InvalidTicket => facts("invalid_ticket", 403, "The ticket is not good for this", "Ask POST /api/v1/tickets for another one and go on with Last-Event-ID; a ticket opens the one stream it was made for, for a short time."),
             Code::OrgForbidden => facts("org_forbidden", 403, "The API key is not for this organisation", "Use a key whose orgs list holds this org_id."),
+            Code::AgentForbidden => facts("agent_forbidden", 403, "The API key is not for this agent", "Use a key whose agents list holds this agent id, or a pattern that matches it."),
             Code::ScopeMissing => facts("scope_missing", 403, "The API key may not use this route", "Use a key with the scope this route asks for."),
             Code::HostForbidden => facts("host_forbidden", 403, "Without API keys only loopback names are served", "Ask for http://127.0.0.1 or http://localhost, or configure an API key."),
             Code::OriginForbidden => facts("origin_forbidden", 403, "Web pages of this origin are not served", "Add the origin to cors.origins, or configure an API key."),
@@ -181,6 +194,7 @@ impl Code {
             Code::CallbackInProgress => facts("callback_in_progress", 409, "The callback is being delivered", "Ask for it again in a few seconds."),
             Code::LeaseLost => facts("lease_lost", 409, "The lease is over", "Stop working on the message: somebody else may have it. Settle or extend before lease_expires_at."),
             Code::MessageLeased => facts("message_leased", 409, "The message is in somebody's hands", "Ask again when its lease is over, or let its holder settle it as dead."),
+            Code::RequestUnanswered => facts("request_unanswered", 409, "The request ended without an answer", "Its receipt says how; send it again when the agent is back."),
             Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
             Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
             Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),
@@ -192,6 +206,7 @@ impl Code {
             Code::CallbacksUnsupported => facts("callbacks_unsupported", 422, "Callbacks are not configured", "Set TURNWISE_CALLBACKS_SECRET on the server; or leave callback_url out, send Prefer: respond-async and read the answer from GET /api/v1/stream or GET /api/v1/message/{message_id}."),
             Code::IdempotencyConflict => facts("idempotency_conflict", 422, "The id was used with other content", "Use a new client_message_id, dedup_key or Idempotency-Key for a new message."),
             Code::QueueDepthExceeded => again(facts("queue_depth_exceeded", 429, "Too many messages wait already", "Wait until some are done; nothing was stored."), Some(5)),
+            Code::InboxFull => again(facts("inbox_full", 429, "The inbox of the agent is full", "Nothing was stored; repeat once the agent has settled some of its messages."), Some(5)),
             Code::RateLimited => again(facts("rate_limited", 429, "Too many requests", "Nothing was stored; repeat after Retry-After seconds. The headers RateLimit and RateLimit-Policy tell how much is left."), Some(1)),
             Code::Internal => again(facts("internal", 500, "A fault of this server", "Repeat with the same client_message_id; if it stays, report the request id."), None),
             Code::OutcomeUnknown => again(facts("outcome_unknown", 500, "The store did not confirm in time", "It may be done: repeat a message with the same client_message_id, dedup_key or Idempotency-Key; a settlement may be repeated as it is."), None),
@@ -199,6 +214,7 @@ impl Code {
             Code::AgentError => facts("agent_error", 502, "The agent failed", "Send the message again if an answer is still wanted."),
             Code::AgentUnreachable => facts("agent_unreachable", 503, "The agent could not be reached", "Send the message again once the agent is back; this turn has ended."),
             Code::AgentTimeout => facts("agent_timeout", 504, "The agent did not answer in time", "Send the message again, or raise WORKER_TIMEOUT."),
+            Code::ReplyTimeout => facts("reply_timeout", 504, "There was no answer in time", "The request stays with its agent: an answer that comes later is an ordinary message in the inbox of who asked."),
             Code::AgentBusy => facts("agent_busy", 503, "The agent stayed busy", "Send the message again later; this turn has ended."),
             Code::AnswerInterrupted => facts("answer_interrupted", 502, "The answer broke off", "What came of it is kept; send the message again for a whole answer."),
             Code::AttemptsExhausted => facts("attempts_exhausted", 502, "The turn was tried as often as allowed", "Send the message again if an answer is still wanted."),

@@ -1,5 +1,6 @@
 //! The broker itself: a store, settings, and what this node keeps in memory.
 
+use crate::bus::Bus;
 use crate::callback::Hands;
 use crate::checks::Checks;
 use crate::claim::Ring;
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) groups: Groups,
     pub(crate) feeds: Feeds,
     pub(crate) work: Work,
+    pub(crate) bus: Bus,
 }
 
 impl Broker {
@@ -60,6 +62,7 @@ impl Broker {
         let work = Work::load(store.as_ref()).await?;
         let ring = Ring::new(Kind::Turns, store.wakeups());
         let callback_ring = Ring::new(Kind::Callbacks, store.wakeups());
+        let bus = Bus::new(nonce(), config.housekeeping);
         Ok(Broker(Arc::new(Inner {
             started_at: clock(),
             store,
@@ -79,6 +82,7 @@ impl Broker {
             groups: Groups::default(),
             feeds: Feeds::default(),
             work,
+            bus,
         })))
     }
 

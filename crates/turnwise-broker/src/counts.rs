@@ -191,6 +191,7 @@ impl Source for Inner {
         self.tell_callbacks(page)?;
         self.work.tell(page)?;
         self.checks.tell(page)?;
+        self.bus.tell(page)?;
         page.counter("turnwise_leases_lost", "Leases that ended under a call.", numbers.leases_lost)?;
         let conversations = self.counters.lanes.lock().active.len() as f64;
         page.gauge("turnwise_conversations_active", "Conversations that hold turns.", conversations)?;

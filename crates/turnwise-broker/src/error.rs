@@ -1,5 +1,6 @@
 //! What can go wrong for a caller of the broker. One place maps these to the wire.
 
+use crate::bus::BusRefused;
 use crate::work::WorkFull;
 use thiserror::Error;
 use turnwise_core::{MessageId, NameError, StoreError};
@@ -49,6 +50,9 @@ pub enum BrokerError {
     /// There is no more room in the work queues; nothing was stored.
     #[error("there is no more room: {0:?}")]
     WorkFull(WorkFull),
+    /// The agents' bus refuses it.
+    #[error(transparent)]
+    Bus(#[from] BusRefused),
     /// The client message id was used for this turn with other content.
     #[error("the client message id was used before with other content")]
     DedupConflict(MessageId),

@@ -3,6 +3,7 @@
 //! replayable events. Beside them, topics and work queues for everybody. The only crate that calls the storage traits.
 
 mod broker;
+mod bus;
 mod callback;
 mod cancel;
 mod checks;
@@ -38,6 +39,11 @@ mod wait;
 mod work;
 
 pub use broker::{Broker, Clock, Nonce};
+pub use bus::{
+    AgentHello, AgentLink, BusAgentView, BusAnswer, BusClaim, BusClosed, BusDelivery, BusEvent, BusMessage,
+    BusMessageId, BusMessageType, BusMode, BusOutcome, BusPresence, BusReceipt, BusReceiptView, BusRecipient,
+    BusRefused, BusReply, BusSend, BusSent, BusSettled, BusState, BusTo, LinkHandle, Sharing,
+};
 pub use callback::{
     Callback, CallbackAnswer, CallbackAttempt, CallbackOutcome, CallbackPage, CallbackPlace, CallbackRedrive,
     CallbackRules, CallbackStage, CallbackState, CallbackTarget, CallbackView, DropCallback,

@@ -163,3 +163,51 @@ pub(crate) const CHECK_UNHEALTHY: Duration = Duration::from_millis(200);
 pub(crate) const CHECKS_KEPT: usize = 100;
 /// Events of checks that stay: those of other nodes are read before they go.
 pub(crate) const PROBES_KEPT: u64 = 64;
+/// Events that the bus reads from a topic of its own at a time.
+pub(crate) const BUS_PAGE: u32 = 256;
+/// Agents of one organisation that the bus knows.
+pub(crate) const AGENTS_PER_ORG_MAX: usize = 10_000;
+/// Connections of one node.
+pub(crate) const LINKS_MAX: usize = 20_000;
+/// Connections of one agent on one node.
+pub(crate) const AGENT_LINKS_MAX: usize = 64;
+/// Workspaces of one agent; with more, the one it was not seen in for longest is left.
+pub(crate) const AGENT_WORKSPACES_MAX: usize = 64;
+/// Topics and patterns whose messages one agent gets.
+pub(crate) const AGENT_TOPICS_MAX: usize = 64;
+/// Messages in one inbox, dead letters included.
+pub(crate) const INBOX_MESSAGES_MAX: u64 = 10_000;
+/// Messages that one connection holds without having settled them.
+pub(crate) const INBOX_WINDOW_MAX: u32 = 100;
+/// Messages taken from an inbox at a time for connections.
+pub(crate) const INBOX_CLAIM_MAX: u32 = 16;
+/// Bytes of messages that wait for the reader of one connection; a claim may add to them once.
+pub(crate) const LINK_BYTES_MAX: usize = 1024 * 1024;
+/// Live messages, receipts and presence that wait for it.
+pub(crate) const LINK_EVENTS_MAX: usize = 1_024;
+/// How long a connection has a message before the lease is extended again; it is each third of this.
+pub(crate) const LINK_LEASE: Duration = Duration::from_secs(30);
+/// How often an inbox is asked for connections when no hint comes. The sweeper rings for those that hold anything.
+pub(crate) const INBOX_POLL: Duration = Duration::from_secs(30);
+/// How long an agent is remembered that is not heard of, with its workspaces.
+pub(crate) const AGENT_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a message waits in an inbox unless it is said otherwise.
+pub(crate) const BUS_TTL_USUAL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Deliveries of a message of the bus unless it is said otherwise.
+pub(crate) const BUS_ATTEMPTS_USUAL: u32 = 5;
+/// How long the receipts of a message are kept after it could last be delivered.
+pub(crate) const RECEIPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a dead letter stays in an inbox.
+pub(crate) const INBOX_DEAD_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long what agents are told live can be read by a node that is behind.
+pub(crate) const LIVE_KEPT: Duration = Duration::from_secs(60);
+/// Recipients in one event.
+pub(crate) const ADDRESSED_PAGE: usize = 256;
+/// How often a node that has connections says that it lives.
+pub(crate) const NODE_BEAT: Duration = Duration::from_secs(4);
+/// Silence after which it is gone.
+pub(crate) const NODE_GONE: Duration = Duration::from_secs(15);
+/// Events about agents beyond four for each; with more they are written anew.
+pub(crate) const ROSTER_EVENTS_STALE_MAX: u64 = 4_096;
+/// An organisation whose agents nobody asked about for so long is read again when somebody does.
+pub(crate) const ROOM_AT_REST: Duration = Duration::from_secs(600);

@@ -29,6 +29,7 @@ impl Broker {
             groups,
             feeds: _,
             work,
+            bus,
         } = self.0.as_ref();
         let lanes = counters.lanes.lock();
         let mut all = vec![
@@ -38,6 +39,7 @@ impl Broker {
             ("conversations to look up", lanes.maybe_idle.len()),
             ("queues waited for", work.bells.len()),
             ("queues handed out at a rate", work.paces.len()),
+            ("agents' connections", bus.links()),
         ];
         drop(lanes);
         all.extend(local.sizes());

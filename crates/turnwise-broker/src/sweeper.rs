@@ -109,11 +109,14 @@ impl Broker {
             }
             Some(at) if now < at || now.since(at) >= RETENTION_INTERVAL => {
                 *retention_at = Some(now);
+                self.tidy_bus();
                 if is_ours {
                     self.forget_old_dead_letters(now).await?;
                     self.keep_topics(keeper).await?;
                     self.forget_dead_work(now).await?;
                     self.0.work.records.tidy(self.0.store.as_ref()).await?;
+                    self.forget_told(now).await?;
+                    self.forget_dead_bus(now).await?;
                 }
                 counted = Some(self.count_ended().await?);
             }
@@ -155,9 +158,12 @@ impl Broker {
         let inner = &self.0;
         let (mut all, mut callbacks) = (Depth::default(), Depth::default());
         let (mut listed, mut held_by_org, mut work) = (BTreeSet::new(), HashMap::new(), Vec::new());
+        let mut inboxes = Vec::new();
         let mut after: Option<QueueName> = None;
         loop {
             let page = inner.store.queues(after, QUEUES_PAGE).await?;
+            let page_inboxes = page.iter().filter(|queue| queue.kind() == Kind::Inbox);
+            inboxes.extend(page_inboxes.cloned());
             work.extend(page.iter().filter(|queue| queue.kind() == Kind::Public).cloned());
             for queue in page.iter().filter(|queue| queue.kind() == Kind::Callbacks) {
                 add(&mut callbacks, &inner.store.depth(queue).await?);
@@ -183,6 +189,8 @@ impl Broker {
             let depth = inner.store.depth(queue).await?;
             inner.counts.expired(expiries.news(queue, depth.expired));
         }
+        self.ring_inboxes(inboxes.iter());
+        *inner.bus.inboxes.lock() = inboxes;
         inner.work.records.catch_up(inner.store.as_ref()).await?;
         inner.work.count(inner.store.as_ref(), inner.now(), work).await?;
         inner.counters.processing.store(all.leased, Ordering::Relaxed);

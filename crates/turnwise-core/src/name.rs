@@ -22,13 +22,15 @@ pub enum Kind {
     Inbox = 4,
     /// The broker's own notes.
     Sys = 5,
+    /// What the agents' bus keeps beside the inboxes.
+    Bus = 6,
 }
 
 impl Kind {
     /// The kind with this number on disk.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Kind> {
-        [Kind::Public, Kind::Turns, Kind::Reply, Kind::Callbacks, Kind::Inbox, Kind::Sys]
+        [Kind::Public, Kind::Turns, Kind::Reply, Kind::Callbacks, Kind::Inbox, Kind::Sys, Kind::Bus]
             .into_iter()
             .find(|kind| *kind as u8 == number)
     }

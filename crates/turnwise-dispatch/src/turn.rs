@@ -257,6 +257,7 @@ async fn finish(context: &Context, turn: &Turn, outcome: TurnOutcome) {
             | BrokerError::OrgTurnsFull { .. }
             | BrokerError::CallbacksFull { .. }
             | BrokerError::WorkFull(_)
+            | BrokerError::Bus(_)
             | BrokerError::TooManyOrgs { .. }
             | BrokerError::DedupConflict(_) => {
                 tracing::error!(message_id = %turn.id, %error, "the store refuses the end of a turn");

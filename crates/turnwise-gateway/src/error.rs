@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_
 use std::borrow::Cow;
 use turnwise_api::problem::PROBLEM_JSON;
 use turnwise_api::{Code, FieldError, Problem};
-use turnwise_broker::{BrokerError, TurnError, WorkFull};
+use turnwise_broker::{BrokerError, BusRefused, TurnError, WorkFull};
 use turnwise_core::{MessageId, StoreError};
 
 /// A backlog that is full does not empty within a second.
@@ -193,6 +193,7 @@ impl From<BrokerError> for Failure {
             )
             .retry_after(TURNS_FULL_RETRY_SECONDS),
             BrokerError::WorkFull(full) => full.into(),
+            BrokerError::Bus(refused) => refused.into(),
             BrokerError::OrgsFull { orgs_max } => Failure::invalid_at(
                 "/org_id",
                 format!("must name an organisation that is known: {orgs_max} are, and no more are taken"),
@@ -208,6 +209,46 @@ impl From<BrokerError> for Failure {
             .about(id),
             BrokerError::LeaseLost => Failure::new(Code::Internal, "An unexpected answer from the broker"),
             BrokerError::Gone => Failure::new(Code::Expired, "The turn is no longer kept"),
+        }
+    }
+}
+
+impl From<BusRefused> for Failure {
+    fn from(refused: BusRefused) -> Failure {
+        match refused {
+            BusRefused::AgentsFull { agents_max } => Failure::new(
+                Code::QueueDepthExceeded,
+                format!(
+                    "The organisation has {agents_max} agents and no further one is taken; nothing was stored"
+                ),
+            )
+            .retry_after(TURNS_FULL_RETRY_SECONDS),
+            BusRefused::LinksFull { links_max } => Failure::new(
+                Code::RateLimited,
+                format!("{links_max} connections are open and no more are taken"),
+            ),
+            BusRefused::TopicsFull { topics_max } => Failure::invalid_at(
+                "/topics",
+                format!("must come to at most {topics_max} for one connection"),
+            ),
+            BusRefused::InboxFull { messages_max } => Failure::new(
+                Code::InboxFull,
+                format!("The inbox holds {messages_max} messages and no more are taken; nothing was stored"),
+            ),
+            BusRefused::DedupConflict(_) => {
+                Failure::new(Code::IdempotencyConflict, "This dedup_key was used before with other content")
+            }
+            BusRefused::RequestUnknown => Failure::invalid_at(
+                "/in_reply_to",
+                "must be the id of a request to this agent that is still kept".to_owned(),
+            ),
+            BusRefused::Unanswered(state) => Failure::new(
+                Code::RequestUnanswered,
+                format!("The request ended without an answer: it is {}", state.name()),
+            ),
+            BusRefused::TimedOut(id) => {
+                Failure::new(Code::ReplyTimeout, format!("There was no answer to the request {id} in time"))
+            }
         }
     }
 }

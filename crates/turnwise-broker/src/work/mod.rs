@@ -51,6 +51,16 @@ impl WorkQueue {
         Some(WorkQueue(queue))
     }
 
+    /// A queue of another kind whose receipts look like those of a work queue.
+    pub(crate) fn of(queue: QueueName) -> WorkQueue {
+        WorkQueue(queue)
+    }
+
+    /// Its name in the store.
+    pub(crate) fn queue(&self) -> &QueueName {
+        &self.0
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn org(&self) -> &str {

@@ -23,7 +23,7 @@ pub struct WorkReceipt {
 }
 
 impl WorkReceipt {
-    pub(super) fn new(queue: &WorkQueue, receipt: &Receipt, attempt: u32) -> WorkReceipt {
+    pub(crate) fn new(queue: &WorkQueue, receipt: &Receipt, attempt: u32) -> WorkReceipt {
         let mark = mark(queue, receipt.id, receipt.token, attempt);
         WorkReceipt { id: receipt.id, token: receipt.token, attempt, mark }
     }
@@ -35,12 +35,12 @@ impl WorkReceipt {
     }
 
     /// Which lease of the message, counted from 1.
-    pub(super) fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// For the store; none if it was made for another queue.
-    pub(super) fn for_queue(&self, queue: &WorkQueue) -> Option<Receipt> {
+    pub(crate) fn for_queue(&self, queue: &WorkQueue) -> Option<Receipt> {
         let own = mark(queue, self.id, self.token, self.attempt);
         (own == self.mark).then(|| Receipt { queue: queue.0.clone(), id: self.id, token: self.token })
     }
