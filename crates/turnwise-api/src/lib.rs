@@ -2,6 +2,7 @@
 //! the workspace; internal types never appear here.
 
 pub mod agent;
+pub mod bus;
 pub mod callback;
 pub mod code;
 pub mod conversation;
@@ -17,6 +18,12 @@ pub mod time;
 pub mod topic;
 
 pub use agent::{ChatAnswer, ChatRequest};
+pub use bus::{
+    BusAgentAnswer, BusAgentList, BusBroadcastForm, BusDeliveryAnswer, BusDeliveryMode, BusInbox,
+    BusMessageForm, BusMessageKind, BusMessageState, BusReceiptAnswer, BusRecipientAnswer, BusReplyAnswer,
+    BusSentAnswer, BusSettleOutcome, BusSettledAnswer, BusSettledAnswers, BusSettledState, BusSettlementForm,
+    BusSettlementsForm,
+};
 pub use callback::{
     CallbackAnswer, CallbackBody, CallbackList, CallbackPhase, CallbackStatus, RedriveAnswer, RedriveRequest,
     TurnCallback,

@@ -61,7 +61,13 @@ impl Holder {
     /// Whoever comes while no key is configured.
     fn anyone() -> Arc<Holder> {
         let scopes = vec![Scope::Admin];
-        Holder::new(ApiKey { id: String::new(), sha256: [0; 32], orgs: Vec::new(), scopes })
+        Holder::new(ApiKey {
+            id: String::new(),
+            sha256: [0; 32],
+            orgs: Vec::new(),
+            agents: Vec::new(),
+            scopes,
+        })
     }
 }
 
@@ -101,6 +107,12 @@ impl Caller {
             Some(org) if self.sees(org) => OrgScope::These(vec![org.to_owned()]),
             Some(_) => OrgScope::These(Vec::new()),
         }
+    }
+
+    /// Whether it may be this agent on the bus. The organisation is asked about apart.
+    pub(crate) fn may_be(&self, agent: &str) -> bool {
+        let agents = &self.holder.key.agents;
+        agents.is_empty() || agents.iter().any(|pattern| fits(pattern.as_bytes(), agent.as_bytes()))
     }
 
     /// Who stands for it.
@@ -217,6 +229,31 @@ impl KeyRing {
     }
 }
 
+/// Whether a text fits a pattern in which `*` stands for any text, also none. Takes at most as many steps as both are
+/// long, multiplied.
+fn fits(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut rest, mut left) = (pattern, text);
+    let mut again: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (rest.split_first(), left.split_first()) {
+            (Some((b'*', behind)), _) => {
+                again = Some((behind, left));
+                rest = behind;
+            }
+            (Some((wanted, behind)), Some((found, next))) if wanted == found => (rest, left) = (behind, next),
+            (None, None) => return true,
+            // The last star takes one more.
+            _ => match again.and_then(|(behind, from)| Some((behind, from.split_first()?.1))) {
+                Some((behind, from)) => {
+                    again = Some((behind, from));
+                    (rest, left) = (behind, from);
+                }
+                None => return false,
+            },
+        }
+    }
+}
+
 /// Asks about every item, whatever is equal, so that time tells nothing.
 fn select<T>(items: &[T], mut equal: impl FnMut(&T) -> Choice) -> Option<&T> {
     let mut found = u64::MAX;
@@ -261,7 +298,13 @@ mod tests {
 
     fn key(id: &str) -> ApiKey {
         let sha256 = Sha256::digest(format!("secret-{id}")).into();
-        ApiKey { id: id.to_owned(), sha256, orgs: vec![id.to_owned()], scopes: Vec::new() }
+        ApiKey {
+            id: id.to_owned(),
+            sha256,
+            orgs: vec![id.to_owned()],
+            agents: Vec::new(),
+            scopes: Vec::new(),
+        }
     }
 
     fn ask(keys: &KeyRing, name: &'static str, value: &'static str) -> Result<Caller, Code> {
@@ -334,5 +377,23 @@ mod tests {
         assert_eq!(keys.exchange(Vec::new()), Exchanged::WouldOpen);
         assert!(!keys.is_open());
         assert!(ask(&keys, "x-api-key", "secret-a").is_ok());
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, fitting, others) in [
+            ("bot", vec!["bot"], vec!["", "bo", "bots"]),
+            ("bot-*", vec!["bot-", "bot-1", "bot-*"], vec!["bot", "a-bot-1"]),
+            ("*:eu", vec![":eu", "a:eu:eu"], vec!["a:eu:us"]),
+            ("a*b*c", vec!["abc", "a-b-b-c-c"], vec!["ab", "acb"]),
+            ("*", vec!["", "x", "é"], vec![]),
+        ] {
+            for text in fitting {
+                assert!(fits(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
+            }
+            for text in others {
+                assert!(!fits(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
+            }
+        }
     }
 }

@@ -17,6 +17,8 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
     /// Organisations it is for; empty means all.
     pub orgs: Vec<String>,
+    /// Agents on the bus that it may be, `*` for any text; empty means all of its organisations.
+    pub agents: Vec<String>,
     /// What it is for; empty means the conversations.
     pub scopes: Vec<Scope>,
 }

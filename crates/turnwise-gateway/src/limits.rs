@@ -185,3 +185,17 @@ pub(crate) const QUEUE_MESSAGES_NAMED_MAX: u64 = 1_000_000_000;
 pub(crate) const QUEUE_PAGE_MAX: u64 = 100;
 /// The same when nothing is asked for.
 pub(crate) const QUEUE_PAGE_USUAL: u64 = 50;
+/// Bytes of the content of a message between agents.
+pub(crate) const BUS_CONTENT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of what is carried along with it.
+pub(crate) const BUS_METADATA_BYTES_MAX: usize = 8 * 1024;
+/// How far ahead it may be told to expire.
+pub(crate) const BUS_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Deliveries of it that may be asked for.
+pub(crate) const BUS_ATTEMPTS_MAX: u64 = 100;
+/// Agents that one message leaves out.
+pub(crate) const BUS_EXCLUDED_MAX: usize = 100;
+/// How long the sender of a request may wait for its answer.
+pub(crate) const BUS_REPLY_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Recipients told of one message.
+pub(crate) const BUS_RECIPIENTS_TOLD_MAX: u64 = 1_000;

@@ -5,10 +5,12 @@ use crate::app::App;
 use crate::docs;
 use crate::error::Failure;
 use crate::openapi;
+use crate::rest::bus::{inbox, look, send as bus};
 use crate::rest::queues::{claim, inspect, mend, policy, send, settle};
 use crate::rest::{callbacks, health, message, metrics, queue, retention, status, tickets, topics};
 use crate::scope::Access::{
-    self, Callbacks, Metrics, Open, Queues, QueuesRead, Read, Stream, TopicsRead, TopicsWrite, Write,
+    self, Bus, BusRead, Callbacks, Metrics, Open, Queues, QueuesRead, Read, Stream, TopicsRead, TopicsWrite,
+    Write,
 };
 use crate::sse::{stream, subscribe, tail};
 use axum::Router;
@@ -72,6 +74,14 @@ fn table() -> Vec<Route> {
         route(Method::POST, "/api/v1/queues/{queue}/pause", Queues, policy::pause),
         route(Method::POST, "/api/v1/queues/{queue}/resume", Queues, policy::resume),
         route(Method::PUT, "/api/v1/queues/{queue}/policy", Queues, policy::put),
+        route(Method::GET, "/api/v1/bus/agents", BusRead, look::list),
+        route(Method::GET, "/api/v1/bus/agents/{agent_id}", BusRead, look::show),
+        route(Method::POST, "/api/v1/bus/agents/{agent_id}/messages", Bus, bus::direct),
+        route(Method::GET, "/api/v1/bus/agents/{agent_id}/inbox", Bus, inbox::take),
+        route(Method::POST, "/api/v1/bus/agents/{agent_id}/inbox/settle", Bus, inbox::settle),
+        route(Method::POST, "/api/v1/bus/workspaces/{workspace_id}/broadcast", Bus, bus::broadcast),
+        route(Method::POST, "/api/v1/bus/topics/{topic}/messages", Bus, bus::to_topic),
+        route(Method::GET, "/api/v1/bus/receipts/{bus_message_id}", BusRead, look::receipt),
         route(Method::GET, "/api/v1/status", Metrics, status::show),
         route(Method::GET, "/api/v1/tail", Read, tail::follow),
         route(Method::GET, "/health", Open, health::health),

@@ -18,6 +18,10 @@ pub enum Scope {
     Queues,
     /// Looking at work queues and their messages.
     QueuesRead,
+    /// Being an agent on the bus.
+    Bus,
+    /// Looking at agents and at what became of messages.
+    BusRead,
     /// The measurements.
     Metrics,
     /// Everything.
@@ -26,7 +30,7 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 9] = [
+    pub const ALL: [Scope; 11] = [
         Scope::Conversations,
         Scope::ConversationsRead,
         Scope::Callbacks,
@@ -34,6 +38,8 @@ impl Scope {
         Scope::TopicsRead,
         Scope::Queues,
         Scope::QueuesRead,
+        Scope::Bus,
+        Scope::BusRead,
         Scope::Metrics,
         Scope::Admin,
     ];
@@ -49,6 +55,8 @@ impl Scope {
             Scope::TopicsRead => "topics:read",
             Scope::Queues => "queues",
             Scope::QueuesRead => "queues:read",
+            Scope::Bus => "bus",
+            Scope::BusRead => "bus:read",
             Scope::Metrics => "metrics",
             Scope::Admin => "admin",
         }
@@ -82,6 +90,10 @@ pub enum Access {
     Queues,
     /// Looking at work queues.
     QueuesRead,
+    /// Being an agent on the bus.
+    Bus,
+    /// Looking at agents.
+    BusRead,
     /// The measurements.
     Metrics,
 }
@@ -99,6 +111,8 @@ impl Access {
             Access::TopicsWrite => Some(Scope::Topics),
             Access::Queues => Some(Scope::Queues),
             Access::QueuesRead => Some(Scope::QueuesRead),
+            Access::Bus => Some(Scope::Bus),
+            Access::BusRead => Some(Scope::BusRead),
             Access::Metrics => Some(Scope::Metrics),
         }
     }
@@ -113,10 +127,12 @@ impl Access {
             Scope::Conversations => matches!(needed, Scope::Conversations | Scope::ConversationsRead),
             Scope::Topics => matches!(needed, Scope::Topics | Scope::TopicsRead),
             Scope::Queues => matches!(needed, Scope::Queues | Scope::QueuesRead),
+            Scope::Bus => matches!(needed, Scope::Bus | Scope::BusRead),
             Scope::ConversationsRead
             | Scope::Callbacks
             | Scope::TopicsRead
             | Scope::QueuesRead
+            | Scope::BusRead
             | Scope::Metrics => *scope == needed,
         })
     }
@@ -138,6 +154,8 @@ mod tests {
             Access::TopicsWrite,
             Access::Queues,
             Access::QueuesRead,
+            Access::Bus,
+            Access::BusRead,
             Access::Metrics,
         ];
         let check = |scopes: &[Scope], expected: &[Access]| {
@@ -152,6 +170,8 @@ mod tests {
         check(&[Scope::TopicsRead], &[Access::Open, Access::TopicsRead]);
         check(&[Scope::Queues], &[Access::Open, Access::Queues, Access::QueuesRead]);
         check(&[Scope::QueuesRead], &[Access::Open, Access::QueuesRead]);
+        check(&[Scope::Bus], &[Access::Open, Access::Bus, Access::BusRead]);
+        check(&[Scope::BusRead], &[Access::Open, Access::BusRead]);
         check(&[Scope::Metrics], &[Access::Open, Access::Metrics]);
         check(&[Scope::Metrics, Scope::Callbacks], &[Access::Open, Access::Callbacks, Access::Metrics]);
         check(&[Scope::Admin], &all);

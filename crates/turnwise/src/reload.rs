@@ -110,6 +110,7 @@ pub(crate) fn gateway_keys(keys: &[Key]) -> Vec<ApiKey> {
         id: key.id.clone(),
         sha256: key.sha256,
         orgs: key.orgs.clone(),
+        agents: key.agents.clone(),
         scopes: key.scopes.clone(),
     };
     keys.iter().map(convert).collect()

@@ -137,7 +137,7 @@ pub struct BusSend {
     pub dedup_key: Option<String>,
     /// Carried along for the agents.
     pub correlation_id: Option<String>,
-    /// The request that it answers.
+    /// The request that it answers; it goes to who sent that, and to nobody else.
     pub in_reply_to: Option<BusMessageId>,
     /// A JSON object, carried along for the agents.
     pub metadata: Option<Bytes>,

@@ -230,7 +230,7 @@ impl Broker {
         hello.window = hello.window.clamp(1, INBOX_WINDOW_MAX);
         let link = Arc::new(LinkState::new(number, &bus.nodes.own, hello));
         let mut new_desk = None;
-        let (desk, must_run) = room.join(&link, || {
+        let (desk, must_run) = room.join(self, &link, || {
             let desk = Arc::new(Desk::new(&link.agent, inbox));
             new_desk = Some(Arc::clone(&desk));
             desk

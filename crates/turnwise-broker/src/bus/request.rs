@@ -100,6 +100,9 @@ impl Broker {
             return Err(unknown().into());
         }
         let requester = asked.from.clone();
+        if matches!(&send.to, BusTo::Agent(agent) if *agent != requester) {
+            return Err(unknown().into());
+        }
         let waits = asked.awaits_until.is_some_and(|until| self.now().0 < until);
         let is_own = story.reply.as_ref().is_some_and(|(reply, ..)| reply.id == *id);
         let is_open = story.reply.is_none() && story.gave_up_at.is_none();

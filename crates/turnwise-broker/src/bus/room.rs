@@ -57,7 +57,7 @@ struct Here {
     runs: bool,
     leaving: Vec<Leaver>,
     /// Who was online when it was last looked at.
-    online: BTreeMap<String, bool>,
+    online: BTreeSet<String>,
 }
 
 /// A connection that is gone, and is still in the roster.
@@ -241,13 +241,28 @@ pub(super) fn presence(broker: &Broker, agent: Option<&roster::Agent>) -> Presen
 /// Connections of this node.
 impl Room {
     /// Adds a connection; true if the caller must run the room's task.
-    pub(super) fn join(&self, link: &Arc<LinkState>, desk: impl FnOnce() -> Arc<Desk>) -> (Arc<Desk>, bool) {
+    pub(super) fn join(
+        &self,
+        broker: &Broker,
+        link: &Arc<LinkState>,
+        desk: impl FnOnce() -> Arc<Desk>,
+    ) -> (Arc<Desk>, bool) {
         let mut here = self.here.lock();
         here.links += 1;
         let desk = Arc::clone(here.desks.entry(link.agent.clone()).or_insert_with(desk));
         desk.add(link);
         let must_run = !std::mem::replace(&mut here.runs, true);
+        if must_run {
+            here.online = self.online(broker);
+        }
         (desk, must_run)
+    }
+
+    /// Who is online now.
+    fn online(&self, broker: &Broker) -> BTreeSet<String> {
+        let roster = self.roster.lock();
+        let online = roster.agents().iter().filter(|(_, agent)| presence(broker, Some(agent)).is_online);
+        online.map(|(agent, _)| agent.clone()).collect()
     }
 
     /// How many connections an agent has here.
@@ -369,7 +384,6 @@ impl Room {
         let is_over = here.links == 0 && here.leaving.is_empty();
         if is_over {
             here.runs = false;
-            here.online.clear();
         }
         is_over
     }
@@ -477,21 +491,18 @@ impl Teller {
         let mut news = Vec::new();
         {
             let mut here = self.room.here.lock();
+            let now = self.room.online(&self.broker);
+            let changed: Vec<&String> = here.online.symmetric_difference(&now).collect();
             let roster = self.room.roster.lock();
-            let is_first = here.online.is_empty();
-            let before = std::mem::take(&mut here.online);
-            for (agent, state) in roster.agents() {
+            for agent in changed {
+                let Some(state) = roster.agent(agent) else { continue };
                 let present = presence(&self.broker, Some(state));
-                let was_online = before.get(agent).copied().unwrap_or(false);
-                if !is_first && was_online != present.is_online {
-                    let workspaces: Vec<String> = state.workspaces.keys().cloned().collect();
-                    let (is_online, since) = (present.is_online, present.since);
-                    news.push((BusPresence { agent: agent.clone(), is_online, since }, workspaces));
-                }
-                if present.is_online {
-                    here.online.insert(agent.clone(), true);
-                }
+                let workspaces: Vec<String> = state.workspaces.keys().cloned().collect();
+                let (is_online, since) = (now.contains(agent), present.since);
+                news.push((BusPresence { agent: agent.clone(), is_online, since }, workspaces));
             }
+            drop(roster);
+            here.online = now;
         }
         if news.is_empty() {
             return;

@@ -77,7 +77,12 @@ impl Broker {
         awaits_until: Option<Timestamp>,
     ) -> Result<BusSent, BrokerError> {
         let id = self.id_of(room, &send);
-        if send.to == BusTo::Requester {
+        let is_answer = match &send.to {
+            BusTo::Requester => true,
+            BusTo::Agent(_) => send.in_reply_to.is_some(),
+            BusTo::Topic(_) | BusTo::Workspace(_) => false,
+        };
+        if is_answer {
             match self.answer(room, &id, &send).await? {
                 Ok(sent) => return Ok(sent),
                 Err(requester) => send.to = BusTo::Agent(requester),

@@ -2,6 +2,8 @@
 //! shapes of `turnwise-api`, its list of codes and the table of operations.
 
 mod answers;
+mod bus;
+mod bus_examples;
 mod callbacks;
 mod operations;
 mod parameters;
@@ -26,13 +28,13 @@ use std::sync::LazyLock;
 /// Shown at the head of the document.
 const ABOUT: &str = "\
 A durable queue between chat clients and an AI agent: every conversation in order, one turn at a time, answers \
-streamed and resumable. Beside it, work queues for services.
+streamed and resumable. Beside it, work queues for services, topics, and a bus for agents.
 
 Every answer carries `X-Request-Id`. Every error is `application/problem+json` (RFC 9457) with a stable `code`; what \
 `retryable` and `Retry-After` say may be relied on. Requests that are not HTTP/1.1 to the letter (RFC 9112) are \
 answered with 400, 408, 414, 431, 503 or 505 and the connection is closed, on every path.
 
-Unknown fields of a body and unknown query parameters are ignored, but for the fields of callbacks and queues. A known field that comes twice is refused.";
+Unknown fields of a body and unknown query parameters are ignored, but for the fields of callbacks, queues and the bus. A known field that comes twice is refused.";
 
 /// GET `/openapi.json`.
 pub(crate) async fn show() -> Result<Response, Failure> {

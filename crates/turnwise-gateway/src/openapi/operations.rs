@@ -1,6 +1,7 @@
 //! The table of operations: what is said about each route of `router.rs`.
 
 use super::answers::Success;
+use super::bus;
 use super::callbacks;
 use super::queues;
 use super::schemas;
@@ -43,6 +44,7 @@ pub(super) fn tags() -> Value {
         callbacks::tag(),
         topics::tag(),
         queues::tag(),
+        bus::tag(),
         { "name": HEALTH, "description": "For load balancers and monitors. Answered from counters, without a key." },
         { "name": WATCHING, "description": "For who runs the node: what it holds and does." },
         { "name": DESCRIPTION, "description": "This description, for programs and for people. Open to all." },
@@ -56,7 +58,12 @@ pub(super) fn find(method: &str, path: &str) -> Option<&'static Operation> {
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
-    OPERATIONS.iter().chain(callbacks::OPERATIONS).chain(topics::OPERATIONS).chain(queues::OPERATIONS)
+    OPERATIONS
+        .iter()
+        .chain(callbacks::OPERATIONS)
+        .chain(topics::OPERATIONS)
+        .chain(queues::OPERATIONS)
+        .chain(bus::OPERATIONS)
 }
 
 /// Those about conversations, health and this description.

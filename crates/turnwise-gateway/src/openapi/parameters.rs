@@ -57,6 +57,7 @@ pub(super) fn all() -> Value {
         super::callbacks::parameters(all);
         super::topics::parameters(all);
         super::queues::parameters(all);
+        super::bus::parameters(all);
     }
     all
 }

@@ -63,6 +63,7 @@ pub(super) fn all() -> Value {
     add::<TurnNumbers>(&mut all);
     add::<TurnStep>(&mut all);
     super::queues::schemas(&mut all);
+    super::bus::schemas(&mut all);
     all.insert("StreamEvent".to_owned(), json!({
         "type": "object",
         "description": "Each of the server-sent events (WHATWG HTML, section 9.2); `x-turnwise-events` lists them.",

@@ -1,5 +1,6 @@
 //! Routes that answer JSON, a file per resource.
 
+pub(crate) mod bus;
 pub(crate) mod callbacks;
 pub(crate) mod cloudevent;
 pub(crate) mod health;

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod bus;
 mod callbacks;
 mod cancel;
 mod client;

@@ -57,7 +57,7 @@ pub(crate) async fn node_on(
 pub(crate) fn key(org: &str) -> ApiKey {
     use sha2::{Digest, Sha256};
     let sha256 = Sha256::digest(format!("secret-{org}")).into();
-    ApiKey { id: org.to_owned(), sha256, orgs: vec![org.to_owned()], scopes: Vec::new() }
+    ApiKey { id: org.to_owned(), sha256, orgs: vec![org.to_owned()], agents: Vec::new(), scopes: Vec::new() }
 }
 
 /// A path of the table with something in place of what varies, and the query it needs.
@@ -70,6 +70,8 @@ pub(crate) fn filled(path: &str, message_id: &str, user_id: &str) -> String {
     let path = path.replace("{message_id}", message_id).replace("{user_id}", user_id);
     let path = path.replace("{callback_id}", message_id).replace("{topic}", "a.b");
     let path = path.replace("{queue}", "jobs").replace("{id}", message_id);
+    let path = path.replace("{agent_id}", "a").replace("{workspace_id}", "w");
+    let path = path.replace("{bus_message_id}", "msg_00000000000000000000000000000000");
     assert!(!path.contains('{'), "say what stands for the names in {path}");
     match path.as_str() {
         "/api/v1/stream" => format!("{path}?user_id={user_id}&message_id={message_id}"),

@@ -111,6 +111,6 @@ fn reference(context: &Context, as_env: bool) {
         print::line(&format!("{name}  ({}; {default})\n    {}", row.env, row.help));
     }
     print::line(
-        "[[auth.keys]]  (TOML only)\n    id, sha256, orgs, scopes: one entry per API key, made by `turnwise keys new`.",
+        "[[auth.keys]]  (TOML only)\n    id, sha256, orgs, agents, scopes: one entry per API key, made by `turnwise keys new`.",
     );
 }

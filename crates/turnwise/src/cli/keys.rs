@@ -25,15 +25,18 @@ pub(crate) enum KeysCommand {
         /// An organisation it is good for; repeat for more [default: all]
         #[arg(long = "org", value_name = "ORG")]
         orgs: Vec<String>,
+        /// An agent on the bus that it may be, such as bot-*; repeat for more [default: all]
+        #[arg(long = "agent", value_name = "AGENT")]
+        agents: Vec<String>,
         /// What it may do: conversations, conversations:read, callbacks, topics, topics:read, queues, queues:read,
-        /// metrics or admin; repeat for more [default: conversations]
+        /// bus, bus:read, metrics or admin; repeat for more [default: conversations]
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
     },
 }
 
 pub(crate) fn run(context: &Context, command: KeysCommand) -> Outcome {
-    let KeysCommand::New { id, orgs, scopes } = command;
+    let KeysCommand::New { id, orgs, agents, scopes } = command;
     for name in &scopes {
         keys::scope(name)?;
     }
@@ -44,19 +47,20 @@ pub(crate) fn run(context: &Context, command: KeysCommand) -> Outcome {
     let key = format!("{KEY_PREFIX}{}", to_hex(&random::<KEY_BYTES>()?));
     let sha256 = to_hex(&Sha256::digest(key.as_bytes()));
     let lines = format!(
-        "[[auth.keys]]\nid = {}\nsha256 = \"{sha256}\"\norgs = {}\nscopes = {}",
+        "[[auth.keys]]\nid = {}\nsha256 = \"{sha256}\"\norgs = {}\nagents = {}\nscopes = {}",
         toml::Value::String(id.clone()),
         toml_list(&orgs),
+        toml_list(&agents),
         toml_list(&scopes),
     );
     if context.json {
         print::json(&json!({
-            "key": key, "id": id, "sha256": sha256, "orgs": orgs, "scopes": scopes, "toml": lines,
+            "key": key, "id": id, "sha256": sha256, "orgs": orgs, "agents": agents, "scopes": scopes, "toml": lines,
         }));
     } else {
         eprintln!("The key, shown this once:");
         print::line(&key);
-        eprintln!("\nFor turnwise.toml (an empty list of orgs means all):");
+        eprintln!("\nFor turnwise.toml (an empty list of orgs or agents means all):");
         print::line(&lines);
     }
     Ok(())

@@ -23,6 +23,8 @@ pub(crate) struct Key {
     pub(crate) sha256: [u8; 32],
     /// Empty: all.
     pub(crate) orgs: Vec<String>,
+    /// Agents on the bus that it may be; empty: all.
+    pub(crate) agents: Vec<String>,
     /// What it is for; empty: the conversations.
     pub(crate) scopes: Vec<Scope>,
     /// Its text is known and so short that it can be guessed.
@@ -69,6 +71,7 @@ pub(super) fn from_layers(layers: &Layers) -> Result<Vec<Key>, ConfigError> {
             id: BROKER_KEY_ID.into(),
             sha256: Sha256::digest(text.as_bytes()).into(),
             orgs: Vec::new(),
+            agents: Vec::new(),
             scopes: vec![Scope::Admin],
             weak: text.len() < OPEN_KEY_BYTES_MIN,
         });
@@ -103,8 +106,15 @@ fn from_entry(entry: &KeyEntry) -> Result<Key, ConfigError> {
             hint: "name the org, or leave orgs out for all of them".into(),
         });
     }
+    if entry.agents.iter().any(String::is_empty) {
+        return Err(ConfigError {
+            detail: format!("the key {} lists an agent without a name", entry.id),
+            hint: "name the agent or a pattern such as bot-*, or leave agents out for all of them".into(),
+        });
+    }
     let scopes = entry.scopes.iter().map(|name| scope(name)).collect::<Result<_, _>>()?;
-    Ok(Key { id: entry.id.clone(), sha256, orgs: entry.orgs.clone(), scopes, weak: false })
+    let (orgs, agents) = (entry.orgs.clone(), entry.agents.clone());
+    Ok(Key { id: entry.id.clone(), sha256, orgs, agents, scopes, weak: false })
 }
 
 /// The scope with this name; an unknown one is an error that names the nearest.
@@ -175,6 +185,7 @@ mod tests {
         );
         check(&format!("sha256 = '{SHA}'\nscopes = ['everything else']"), "", "there are conversations,");
         check(&format!("sha256 = '{SHA}'\norgs = ['']"), "", "without a name");
+        check(&format!("sha256 = '{SHA}'\nagents = ['']"), "", "without a name");
         let same = Sha256::digest(b"k").iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         check(&format!("sha256 = '{same}'"), "k", "are the same key");
     }

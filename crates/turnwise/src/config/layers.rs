@@ -53,6 +53,8 @@ pub(crate) struct KeyEntry {
     pub(crate) sha256: String,
     /// Empty: all.
     pub(crate) orgs: Vec<String>,
+    /// Empty: all.
+    pub(crate) agents: Vec<String>,
     /// What else it may do.
     pub(crate) scopes: Vec<String>,
 }
@@ -248,13 +250,14 @@ fn key_entries(path: &Path, value: &toml::Value) -> Result<Vec<KeyEntry>, Config
                 value
                     .as_array()
                     .and_then(|items| texts(items))
-                    .ok_or_else(|| wrong("orgs and scopes are lists of texts"))
+                    .ok_or_else(|| wrong("orgs, agents and scopes are lists of texts"))
             };
             let text = || value.as_str().map(str::to_owned).ok_or_else(|| wrong("id and sha256 are texts"));
             match name.as_str() {
                 "id" => key.id = text()?,
                 "sha256" => key.sha256 = text()?,
                 "orgs" => key.orgs = list()?,
+                "agents" => key.agents = list()?,
                 "scopes" => key.scopes = list()?,
                 _ => {
                     let place = format!("[[{KEYS_TABLE}]] of {}", path.display());

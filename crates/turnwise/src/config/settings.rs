@@ -472,7 +472,7 @@ pub(crate) const OTHER_ENV: &[(&str, &str)] = &[
 /// The table of API keys in the TOML file, and what one entry may hold.
 pub(crate) const KEYS_TABLE: &str = "auth.keys";
 /// Fields of one `[[auth.keys]]` entry.
-pub(crate) const KEY_FIELDS: &[&str] = &["id", "sha256", "orgs", "scopes"];
+pub(crate) const KEY_FIELDS: &[&str] = &["id", "sha256", "orgs", "agents", "scopes"];
 
 /// The setting with this TOML key.
 pub(crate) fn by_key(key: &str) -> Option<&'static Setting> {

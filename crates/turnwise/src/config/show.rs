@@ -91,7 +91,7 @@ pub(crate) fn toml_example() -> String {
     }
     text.push_str(
         "\n# One entry for each API key, made by `turnwise keys new`.\n\
-         #[[auth.keys]]\n#id = \"\"\n#sha256 = \"\"\n#orgs = []\n#scopes = []\n",
+         #[[auth.keys]]\n#id = \"\"\n#sha256 = \"\"\n#orgs = []\n#agents = []\n#scopes = []\n",
     );
     text
 }

@@ -1,6 +1,6 @@
 //! `POST /api/v1/queues/{queue}/claim`.
 
-use super::handed::{Handed, InHand};
+use super::handed::{Handed, InHand, Whose};
 use super::{checked, object, only_queue};
 use crate::app::App;
 use crate::auth::Caller;
@@ -49,9 +49,19 @@ pub(crate) async fn claim(
     let (answer, answered) = oneshot::channel();
     app.tasks.spawn(hand_out(Arc::clone(&app), caller.clone(), claim, answer));
     let missing = |_| Failure::new(Code::Internal, "The messages could not be handed out");
-    let in_hand = answered.await.map_err(missing)??;
-    let bytes = Bytes::from(written(&in_hand.deliveries)?);
-    if in_hand.deliveries.is_empty() {
+    let (in_hand, deliveries) = answered.await.map_err(missing)??;
+    let bytes = Bytes::from(written(&deliveries)?);
+    handed(&app, &caller, in_hand, bytes)
+}
+
+/// The answer that carries what was leased.
+pub(in crate::rest) fn handed(
+    app: &App,
+    caller: &Caller,
+    in_hand: InHand,
+    bytes: Bytes,
+) -> Result<Response, Failure> {
+    if in_hand.is_empty() {
         return Ok(json_response(bytes.into()));
     }
     let room = app.answers.of_key(&caller.holder().answers);
@@ -83,7 +93,7 @@ async fn hand_out(
     app: Arc<App>,
     caller: Caller,
     claim: WorkClaim,
-    mut answer: oneshot::Sender<Result<InHand, Failure>>,
+    mut answer: oneshot::Sender<Result<(InHand, Vec<WorkDelivery>), Failure>>,
 ) {
     let (begun, revoked) = (app.drain.begun(), caller.revoked());
     let claimed = {
@@ -96,7 +106,10 @@ async fn hand_out(
         };
         app.broker.claim_work(&claim, ended).await
     };
-    let in_hand = claimed.map(|deliveries| InHand::new(app, claim.queue, deliveries)).map_err(Failure::from);
+    let in_hand = claimed.map_err(Failure::from).map(|deliveries| {
+        let receipts = deliveries.iter().map(|delivery| delivery.receipt).collect();
+        (InHand::new(app, Whose::Queue(claim.queue), receipts), deliveries)
+    });
     // Nobody there any more: they go back.
     drop(answer.send(in_hand));
 }
@@ -124,6 +137,6 @@ pub(super) fn headers(headers: &Headers) -> std::collections::BTreeMap<&str, &st
 }
 
 /// As it came; it was checked then.
-pub(super) fn payload(payload: &[u8]) -> Option<&RawValue> {
+pub(in crate::rest) fn payload(payload: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(payload).ok()
 }

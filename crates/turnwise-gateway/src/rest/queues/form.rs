@@ -13,7 +13,7 @@ use turnwise_api::{Rfc3339, Text};
 use turnwise_core::Timestamp;
 
 /// The fields of an object that nobody has taken yet.
-pub(super) struct Form<'b> {
+pub(in crate::rest) struct Form<'b> {
     at: String,
     fields: Fields<'b>,
 }
@@ -29,47 +29,47 @@ struct Fields<'b> {
 }
 
 /// Adds a mistake while there is room: what is wrong a thousand times is told often enough.
-pub(super) fn add(errors: &mut Errors, pointer: String, detail: impl Into<Cow<'static, str>>) {
+pub(in crate::rest) fn add(errors: &mut Errors, pointer: String, detail: impl Into<Cow<'static, str>>) {
     if errors.0.len() < ERRORS_NAMED_MAX {
         errors.add(pointer, detail);
     }
 }
 
 /// The values of an array; none if it is no array or has more.
-pub(super) fn list(raw: &RawValue, items_max: usize) -> Option<Vec<&RawValue>> {
+pub(in crate::rest) fn list(raw: &RawValue, items_max: usize) -> Option<Vec<&RawValue>> {
     let List { items, too_many } = serde_json::from_str(raw.get()).ok()?;
     (!too_many && items.len() <= items_max).then_some(items)
 }
 
 impl<'b> Form<'b> {
     /// The object in this text; `at` is where it stands in the request.
-    pub(super) fn of(text: &'b str, at: String) -> Result<Form<'b>, serde_json::Error> {
+    pub(in crate::rest) fn of(text: &'b str, at: String) -> Result<Form<'b>, serde_json::Error> {
         Ok(Form { at, fields: serde_json::from_str(text)? })
     }
 
     /// Where a field stands in the request.
-    pub(super) fn pointer(&self, name: &str) -> String {
+    pub(in crate::rest) fn pointer(&self, name: &str) -> String {
         format!("{}/{name}", self.at)
     }
 
     /// Takes a field; null counts as a value.
-    pub(super) fn raw(&mut self, name: &str) -> Option<&'b RawValue> {
+    pub(in crate::rest) fn raw(&mut self, name: &str) -> Option<&'b RawValue> {
         let place = self.fields.fields.iter().position(|(own, _)| &**own == name)?;
         Some(self.fields.fields.swap_remove(place).1)
     }
 
     /// Whether a field is there and not null.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::rest) fn has(&self, name: &str) -> bool {
         self.fields.fields.iter().any(|(own, raw)| &**own == name && raw.get() != "null")
     }
 
     /// Takes a field; null is the same as none.
-    pub(super) fn value(&mut self, name: &str) -> Option<&'b RawValue> {
+    pub(in crate::rest) fn value(&mut self, name: &str) -> Option<&'b RawValue> {
         self.raw(name).filter(|raw| raw.get() != "null")
     }
 
     /// Takes a string under a rule.
-    pub(super) fn text(
+    pub(in crate::rest) fn text(
         &mut self,
         name: &str,
         rule: fn(&str) -> Option<Cow<'static, str>>,
@@ -87,7 +87,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes one of these words.
-    pub(super) fn word<T: Copy>(
+    pub(in crate::rest) fn word<T: Copy>(
         &mut self,
         name: &str,
         words: &[(&str, T)],
@@ -103,7 +103,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes a whole number.
-    pub(super) fn whole(
+    pub(in crate::rest) fn whole(
         &mut self,
         name: &str,
         range: RangeInclusive<u64>,
@@ -119,7 +119,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes a number.
-    pub(super) fn number(
+    pub(in crate::rest) fn number(
         &mut self,
         name: &str,
         range: RangeInclusive<f64>,
@@ -135,7 +135,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes seconds, with parts of one.
-    pub(super) fn seconds(
+    pub(in crate::rest) fn seconds(
         &mut self,
         name: &str,
         range: RangeInclusive<Duration>,
@@ -147,7 +147,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes a point in time.
-    pub(super) fn time(&mut self, name: &str, errors: &mut Errors) -> Option<Timestamp> {
+    pub(in crate::rest) fn time(&mut self, name: &str, errors: &mut Errors) -> Option<Timestamp> {
         let raw = self.value(name)?;
         let text = serde_json::from_str::<Text<'_>>(raw.get()).ok();
         let time = text.and_then(|text| text.parse::<Rfc3339>().ok());
@@ -159,7 +159,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes true or false; false if it is not there.
-    pub(super) fn flag(&mut self, name: &str, errors: &mut Errors) -> bool {
+    pub(in crate::rest) fn flag(&mut self, name: &str, errors: &mut Errors) -> bool {
         let Some(raw) = self.value(name) else { return false };
         match raw.get() {
             "true" => true,
@@ -172,7 +172,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes an object; `at` goes on from here.
-    pub(super) fn object(&mut self, name: &str, errors: &mut Errors) -> Option<Form<'b>> {
+    pub(in crate::rest) fn object(&mut self, name: &str, errors: &mut Errors) -> Option<Form<'b>> {
         let raw = self.value(name)?;
         let object = Form::of(raw.get(), self.pointer(name)).ok();
         if object.is_none() {
@@ -182,7 +182,7 @@ impl<'b> Form<'b> {
     }
 
     /// Takes everything that is left, as names and strings.
-    pub(super) fn strings(mut self, errors: &mut Errors) -> Vec<(String, String)> {
+    pub(in crate::rest) fn strings(mut self, errors: &mut Errors) -> Vec<(String, String)> {
         let fields = std::mem::take(&mut self.fields.fields);
         let mut strings = Vec::with_capacity(fields.len());
         for (name, raw) in fields {
@@ -196,7 +196,7 @@ impl<'b> Form<'b> {
     }
 
     /// Refuses what nobody took.
-    pub(super) fn finish(self, errors: &mut Errors) {
+    pub(in crate::rest) fn finish(self, errors: &mut Errors) {
         if self.fields.too_many {
             add(errors, self.at.clone(), format!("must have at most {FORM_FIELDS_MAX} fields"));
         }

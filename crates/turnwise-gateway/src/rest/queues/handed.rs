@@ -9,20 +9,37 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::runtime::Handle;
-use turnwise_broker::{WorkDelivery, WorkQueue, WorkReceipt};
+use turnwise_broker::{WorkQueue, WorkReceipt};
 
 /// Messages that were leased for somebody. Dropped, they go back.
-pub(super) struct InHand {
+pub(in crate::rest) struct InHand {
     app: Arc<App>,
-    queue: WorkQueue,
+    whose: Whose,
     receipts: Vec<WorkReceipt>,
-    pub(super) deliveries: Vec<WorkDelivery>,
+}
+
+/// From where.
+#[derive(Clone)]
+pub(in crate::rest) enum Whose {
+    /// A work queue.
+    Queue(WorkQueue),
+    /// An agent's inbox.
+    Inbox {
+        /// Its organisation.
+        org: String,
+        /// The agent.
+        agent: String,
+    },
 }
 
 impl InHand {
-    pub(super) fn new(app: Arc<App>, queue: WorkQueue, deliveries: Vec<WorkDelivery>) -> InHand {
-        let receipts = deliveries.iter().map(|delivery| delivery.receipt).collect();
-        InHand { app, queue, receipts, deliveries }
+    pub(in crate::rest) fn new(app: Arc<App>, whose: Whose, receipts: Vec<WorkReceipt>) -> InHand {
+        InHand { app, whose, receipts }
+    }
+
+    /// Nothing was leased.
+    pub(in crate::rest) fn is_empty(&self) -> bool {
+        self.receipts.is_empty()
     }
 
     /// They are on their way now.
@@ -38,8 +55,13 @@ impl Drop for InHand {
             return;
         }
         let broker = self.app.broker.clone();
-        let (queue, receipts) = (self.queue.clone(), std::mem::take(&mut self.receipts));
-        self.app.tasks.spawn(async move { broker.return_work(&queue, &receipts).await });
+        let (whose, receipts) = (self.whose.clone(), std::mem::take(&mut self.receipts));
+        self.app.tasks.spawn(async move {
+            match whose {
+                Whose::Queue(queue) => broker.return_work(&queue, &receipts).await,
+                Whose::Inbox { org, agent } => broker.return_inbox(&org, &agent, &receipts).await,
+            }
+        });
     }
 }
 
@@ -50,8 +72,7 @@ pub(super) struct Handed {
 }
 
 impl Handed {
-    pub(super) fn new(bytes: Bytes, mut in_hand: InHand) -> Handed {
-        in_hand.deliveries = Vec::new();
+    pub(super) fn new(bytes: Bytes, in_hand: InHand) -> Handed {
         Handed { bytes, in_hand: Some(in_hand) }
     }
 }

@@ -2,8 +2,8 @@
 //! organisation and needs no creation.
 
 pub(crate) mod claim;
-mod form;
-mod handed;
+pub(in crate::rest) mod form;
+pub(in crate::rest) mod handed;
 pub(crate) mod inspect;
 pub(crate) mod mend;
 pub(crate) mod policy;
@@ -25,7 +25,7 @@ use turnwise_broker::{OrgScope, WorkQueue};
 use turnwise_core::{MessageId, StoreError};
 
 /// The organisation a request is about: the one it names, or the only one of its key.
-fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
+pub(in crate::rest) fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
     if let Some(org) = parameters.get("org_id") {
         if let Some(detail) = rules::id(org) {
             return Err(invalid("?org_id", detail));
@@ -71,30 +71,33 @@ fn queue_and_id(
     Ok((queue, id))
 }
 
-fn invalid(pointer: &'static str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
+pub(in crate::rest) fn invalid(
+    pointer: &'static str,
+    detail: impl Into<std::borrow::Cow<'static, str>>,
+) -> Failure {
     let mut errors = Errors::default();
     errors.add(pointer, detail);
     Failure::invalid(Code::InvalidContent, errors.0)
 }
 
-fn checked(errors: Errors) -> Result<(), Failure> {
+pub(in crate::rest) fn checked(errors: Errors) -> Result<(), Failure> {
     if errors.0.is_empty() { Ok(()) } else { Err(Failure::invalid(Code::InvalidContent, errors.0)) }
 }
 
 /// A body that is one object.
-fn object(body: &[u8]) -> Result<Form<'_>, Failure> {
+pub(in crate::rest) fn object(body: &[u8]) -> Result<Form<'_>, Failure> {
     Form::of(submission::utf8(body)?, String::new()).map_err(|error| submission::unreadable(&error))
 }
 
 /// The items of a batch, or the only one, which is told apart because it is answered as one. What stands beside
 /// `items` is left in the form that is answered.
-struct Items<'b> {
-    items: Vec<Form<'b>>,
+pub(in crate::rest) struct Items<'b> {
+    pub(in crate::rest) items: Vec<Form<'b>>,
     /// The batch itself; none for a single item.
-    batch: Option<Form<'b>>,
+    pub(in crate::rest) batch: Option<Form<'b>>,
 }
 
-fn items<'b>(body: &'b [u8], errors: &mut Errors) -> Result<Items<'b>, Failure> {
+pub(in crate::rest) fn items<'b>(body: &'b [u8], errors: &mut Errors) -> Result<Items<'b>, Failure> {
     let mut whole = object(body)?;
     let Some(raw) = whole.raw("items") else { return Ok(Items { items: vec![whole], batch: None }) };
     let raw = form::list(raw, QUEUE_BATCH_MAX).filter(|raw| (1..=QUEUE_BATCH_MAX).contains(&raw.len()));
@@ -113,7 +116,7 @@ fn items<'b>(body: &'b [u8], errors: &mut Errors) -> Result<Items<'b>, Failure> 
 }
 
 /// What the store said about one item.
-fn item_error(error: StoreError) -> ItemError {
+pub(in crate::rest) fn item_error(error: StoreError) -> ItemError {
     let (code, detail) = match error {
         StoreError::Unavailable(_) => {
             (Code::StoreUnavailable, "The store could not take this item; nothing was done".to_owned())

@@ -98,12 +98,12 @@ fn settlement(mut form: Form<'_>, errors: &mut Errors) -> Option<WorkSettlement>
     Some(WorkSettlement { receipt: receipt?, outcome })
 }
 
-pub(super) fn reason_rule(text: &str) -> Option<Cow<'static, str>> {
+pub(in crate::rest) fn reason_rule(text: &str) -> Option<Cow<'static, str>> {
     let fits = (1..=REASON_BYTES_MAX).contains(&text.len());
     (!fits).then(|| format!("must have 1 to {REASON_BYTES_MAX} bytes").into())
 }
 
-fn receipt(form: &mut Form<'_>, errors: &mut Errors) -> Option<WorkReceipt> {
+pub(in crate::rest) fn receipt(form: &mut Form<'_>, errors: &mut Errors) -> Option<WorkReceipt> {
     if !form.has("receipt") {
         form::add(errors, form.pointer("receipt"), "is required; it comes with the message");
         return None;

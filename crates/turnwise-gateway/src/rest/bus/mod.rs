@@ -1,0 +1,72 @@
+//! `/api/v1/bus`: agents send to each other. What a frame of a connection can
+//! do, a request can do as well.
+
+pub(crate) mod inbox;
+pub(crate) mod look;
+pub(crate) mod send;
+
+use super::message::rfc3339;
+use super::queues::claim::payload;
+use super::queues::invalid;
+use super::rules;
+use crate::auth::Caller;
+use crate::error::Failure;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use turnwise_api::{BusMessageKind, BusMessageState, BusReplyAnswer, Code};
+use turnwise_broker::{BusMessageType, BusReply, BusState};
+
+/// The agent in the path.
+fn agent(path: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+    named(path, "agent_id")
+}
+
+/// An id in the path.
+fn named(path: Result<Path<String>, PathRejection>, name: &'static str) -> Result<String, Failure> {
+    match path {
+        Ok(Path(id)) => match rules::id(&id) {
+            None => Ok(id),
+            Some(detail) => Err(invalid(name, detail)),
+        },
+        Err(_) => Err(invalid(name, "must be UTF-8, percent-encoded")),
+    }
+}
+
+/// Refuses to be an agent that the key is not for; whether it exists makes no difference.
+fn must_be(caller: &Caller, agent: &str) -> Result<(), Failure> {
+    if caller.may_be(agent) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::AgentForbidden, "The API key is not for this agent"))
+}
+
+fn kind(message_type: BusMessageType) -> BusMessageKind {
+    match message_type {
+        BusMessageType::Request => BusMessageKind::Request,
+        BusMessageType::Response => BusMessageKind::Response,
+        BusMessageType::Notification => BusMessageKind::Notification,
+        BusMessageType::Command => BusMessageKind::Command,
+    }
+}
+
+fn state(state: &BusState) -> BusMessageState {
+    match state {
+        BusState::Pending => BusMessageState::Pending,
+        BusState::Queued { .. } => BusMessageState::Queued,
+        BusState::Delivered => BusMessageState::Delivered,
+        BusState::Acked => BusMessageState::Acked,
+        BusState::Failed { .. } => BusMessageState::Failed,
+        BusState::Expired => BusMessageState::Expired,
+        BusState::Bounced { .. } => BusMessageState::Bounced,
+    }
+}
+
+fn reply(reply: &BusReply) -> BusReplyAnswer<'_> {
+    BusReplyAnswer {
+        message_id: reply.message_id.as_str(),
+        from_agent: &reply.from,
+        content: payload(&reply.content),
+        metadata: reply.metadata.as_deref().and_then(payload),
+        at: rfc3339(reply.at),
+    }
+}
