@@ -4,6 +4,7 @@
 
 mod access;
 mod app;
+mod asyncapi;
 mod auth;
 mod body;
 mod config;
@@ -36,6 +37,7 @@ mod ticket;
 mod trace;
 mod wire;
 
+pub use asyncapi::text as asyncapi_text;
 pub use auth::{Exchanged, KeyRing};
 pub use config::{AgentProbe, AgentStatus, ApiKey, GatewayConfig, StoreReport, StoreStatus};
 pub use counters::Counters;

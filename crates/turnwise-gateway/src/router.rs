@@ -2,6 +2,7 @@
 
 use crate::access;
 use crate::app::App;
+use crate::asyncapi;
 use crate::docs;
 use crate::error::Failure;
 use crate::openapi;
@@ -89,6 +90,7 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/readyz", Open, health::readyz),
         route(Method::GET, "/metrics", Metrics, metrics::show),
         route(Method::GET, "/openapi.json", Open, openapi::show),
+        route(Method::GET, "/asyncapi.json", Open, asyncapi::show),
         route(Method::GET, "/docs", Open, docs::page),
         route(Method::GET, "/docs/docs.js", Open, docs::script),
         route(Method::GET, "/docs/docs.css", Open, docs::style),

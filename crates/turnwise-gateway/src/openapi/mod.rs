@@ -39,13 +39,18 @@ Unknown fields of a body and unknown query parameters are ignored, but for the f
 /// GET `/openapi.json`.
 pub(crate) async fn show() -> Result<Response, Failure> {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(text()));
-    let mut response = Response::new(Body::from(TEXT.clone()));
+    Ok(served(TEXT.clone()))
+}
+
+/// A description, as an answer.
+pub(crate) fn served(text: Bytes) -> Response {
+    let mut response = Response::new(Body::from(text));
     response.extensions_mut().insert(Shared);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    response
 }
 
 /// The document as it is served: indented, keys in order, so that two versions can be compared.

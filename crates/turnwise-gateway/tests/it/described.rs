@@ -10,17 +10,22 @@ use std::path::Path;
 /// Set to renew the committed document instead of comparing with it.
 const RENEW: &str = "TURNWISE_RENEW";
 
-#[test]
-fn the_committed_document_is_the_one_that_is_served() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
-    let now = turnwise_gateway::openapi_text();
+/// The file in `docs` holds what is served.
+fn is_committed(name: &str, now: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     if std::env::var_os(RENEW).is_some() {
-        std::fs::write(&file, &now).unwrap();
+        std::fs::write(&file, now).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
     let differs = committed.lines().zip(now.lines()).position(|(was, is)| was != is);
     let line = differs.unwrap_or(committed.lines().count().min(now.lines().count())) + 1;
-    assert!(committed == now, "docs/openapi.json differs from line {line} on; {RENEW}=1 renews it");
+    assert!(committed == now, "docs/{name} differs from line {line} on; {RENEW}=1 renews it");
+}
+
+#[test]
+fn the_committed_documents_are_those_that_are_served() {
+    is_committed("openapi.json", &turnwise_gateway::openapi_text());
+    is_committed("asyncapi.json", &turnwise_gateway::asyncapi_text());
 }
 
 fn document() -> Value {

@@ -1,0 +1,179 @@
+//! `/asyncapi.json`: the frames of `/ws/connect` described (AsyncAPI 3.0), put together from a table of them.
+
+mod frames;
+
+use crate::error::Failure;
+use crate::openapi;
+use axum::response::Response;
+use bytes::Bytes;
+use frames::{AGENT, AGENT_MESSAGE, Field, Form, Frame, OF_CLIENTS, OF_SERVER};
+use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
+
+const ABOUT: &str = "\
+One WebSocket for topics and the agents' bus. Every frame is a JSON text with a type. A client's frame may carry an id, \
+which comes back in the answer; a frame that cannot be followed is answered with an error frame, and the connection \
+goes on. The HTTP API is described in /openapi.json.";
+
+/// GET `/asyncapi.json`.
+pub(crate) async fn show() -> Result<Response, Failure> {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(text()));
+    Ok(openapi::served(TEXT.clone()))
+}
+
+/// The document as it is served: indented, keys in order, so that two versions can be compared.
+#[must_use]
+pub fn text() -> String {
+    let text = serde_json::to_string_pretty(&document()).expect("a tree of JSON values is JSON");
+    text + "\n"
+}
+
+fn document() -> Value {
+    let mut messages = Map::new();
+    for (side, frames) in [("client", OF_CLIENTS), ("server", OF_SERVER)] {
+        messages.extend(frames.iter().map(|frame| (key(side, frame.name), message(side, frame))));
+    }
+    let in_channel =
+        |side: &str, name: &str| json!({ "$ref": format!("#/channels/ws/messages/{}", key(side, name)) });
+    let refer = |name: &String| (name.clone(), json!({ "$ref": format!("#/components/messages/{name}") }));
+    let of_channel: Map<String, Value> = messages.keys().map(refer).collect();
+    let channel = json!({ "$ref": "#/channels/ws" });
+    let mut operations = Map::new();
+    for frame in OF_CLIENTS {
+        let mut operation = json!({
+            "action": "receive",
+            "channel": channel,
+            "summary": frame.about,
+            "messages": [in_channel("client", frame.name)],
+        });
+        if !frame.answers.is_empty() {
+            let answers = frame.answers.iter().chain(&["error"]);
+            let answers: Vec<Value> = answers.map(|name| in_channel("server", name)).collect();
+            if let Some(operation) = operation.as_object_mut() {
+                operation.insert("reply".to_owned(), json!({ "channel": channel, "messages": answers }));
+            }
+        }
+        operations.insert(key("client", frame.name), operation);
+    }
+    let told: Vec<Value> = OF_SERVER.iter().map(|frame| in_channel("server", frame.name)).collect();
+    let told = json!({ "action": "send", "channel": channel, "summary": "What the server tells.", "messages": told });
+    operations.insert("server".to_owned(), told);
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Turnwise",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": { "name": "MIT" },
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "here": {
+                "host": "127.0.0.1:8000",
+                "protocol": "ws",
+                "security": [{ "$ref": "#/components/securitySchemes/key" }],
+            },
+        },
+        "channels": { "ws": channel_of(of_channel) },
+        "operations": operations,
+        "components": {
+            "messages": messages,
+            "schemas": { "AgentMessage": schema(None, AGENT_MESSAGE) },
+            "securitySchemes": {
+                "key": { "type": "httpApiKey", "in": "header", "name": "X-API-Key" },
+            },
+        },
+    })
+}
+
+/// The address, and what may be said on the handshake.
+fn channel_of(messages: Map<String, Value>) -> Value {
+    let query = [
+        ("org_id", "The organisation; may be left out with a key for only one."),
+        ("agent_id", "The agent that the connection is; without one it only follows topics."),
+        ("user_id", "The user it is for."),
+        ("workspace_id", "The workspace of the agent."),
+        ("sharing", "all or compete: how connections of one agent share its inbox."),
+        ("presence", "true: be told which agents of the workspace come and go."),
+        ("ticket", "In the place of a key, from POST /api/v1/tickets."),
+    ];
+    let properties: Map<String, Value> = query
+        .iter()
+        .map(|(name, about)| ((*name).to_owned(), json!({ "type": "string", "description": about })))
+        .collect();
+    json!({
+        "address": "/ws/connect",
+        "messages": messages,
+        "bindings": {
+            "ws": { "method": "GET", "query": { "type": "object", "properties": properties }, "bindingVersion": "0.1.0" },
+        },
+    })
+}
+
+/// How a frame is called in the document.
+fn key(side: &str, name: &str) -> String {
+    format!("{side}.{name}")
+}
+
+fn message(side: &str, frame: &Frame) -> Value {
+    let kind = if frame.name == AGENT { "message" } else { frame.name };
+    json!({
+        "name": kind,
+        "title": format!("{} ({side})", frame.name),
+        "summary": frame.about,
+        "payload": schema(Some(kind), frame.fields),
+    })
+}
+
+fn schema(kind: Option<&str>, fields: &[Field]) -> Value {
+    let mut properties = Map::new();
+    let mut required = Vec::new();
+    if let Some(kind) = kind {
+        properties.insert("type".to_owned(), json!({ "type": "string", "const": kind }));
+        required.push("type");
+    }
+    for field in fields {
+        properties.insert(field.name.to_owned(), form(field));
+    }
+    required.extend(fields.iter().filter(|field| field.is_required).map(|field| field.name));
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+fn form(field: &Field) -> Value {
+    let texts = || json!({ "type": "array", "items": { "type": "string" } });
+    let mut form = match field.form {
+        Form::Text => json!({ "type": ["string", "null"] }),
+        Form::Texts => texts(),
+        Form::TextsOrAll => json!({ "oneOf": [texts(), { "type": "string", "const": "all" }] }),
+        Form::Any => json!({}),
+        Form::Object => json!({ "type": "object" }),
+        Form::Whole => json!({ "type": "integer" }),
+        Form::Number => json!({ "type": "number" }),
+        Form::AgentMessage => json!({ "$ref": "#/components/schemas/AgentMessage" }),
+        Form::Flag => json!({ "type": "boolean" }),
+        Form::Time => json!({ "type": ["string", "null"], "format": "date-time" }),
+    };
+    if let Some(form) = form.as_object_mut() {
+        form.insert("description".to_owned(), field.about.into());
+    }
+    form
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_answer_is_a_frame_of_the_server_and_no_name_comes_twice() {
+        let told: BTreeSet<&str> = OF_SERVER.iter().map(|frame| frame.name).collect();
+        assert_eq!(told.len(), OF_SERVER.len());
+        for frame in OF_CLIENTS {
+            assert!(frame.answers.iter().all(|answer| told.contains(answer)), "{}", frame.name);
+        }
+        for frame in OF_CLIENTS.iter().chain(OF_SERVER) {
+            let names: BTreeSet<&str> = frame.fields.iter().map(|field| field.name).collect();
+            assert_eq!(names.len(), frame.fields.len(), "{}", frame.name);
+        }
+    }
+}
