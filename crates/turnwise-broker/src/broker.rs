@@ -62,7 +62,7 @@ impl Broker {
         let work = Work::load(store.as_ref()).await?;
         let ring = Ring::new(Kind::Turns, store.wakeups());
         let callback_ring = Ring::new(Kind::Callbacks, store.wakeups());
-        let bus = Bus::new(nonce(), config.housekeeping);
+        let bus = Bus::new(nonce(), config.housekeeping, config.node_beat);
         Ok(Broker(Arc::new(Inner {
             started_at: clock(),
             store,

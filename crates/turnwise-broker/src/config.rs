@@ -46,6 +46,10 @@ pub struct BrokerConfig {
     pub org_queue_messages_max: u64,
     /// Work queues of one org that hold messages at once.
     pub org_queues_max: u64,
+    /// How long a connected agent has a message before its lease is extended again; it is each third of this.
+    pub agent_lease: Duration,
+    /// How often a node with connected agents says that it lives; silent for four times this, it is gone.
+    pub node_beat: Duration,
     /// How long a try of a callback may take altogether.
     pub callback_lease: Duration,
 }
@@ -71,6 +75,8 @@ impl Default for BrokerConfig {
             queue_messages_max: limits::QUEUE_MESSAGES_MAX,
             org_queue_messages_max: limits::ORG_QUEUE_MESSAGES_MAX,
             org_queues_max: limits::ORG_QUEUES_MAX,
+            agent_lease: limits::LINK_LEASE,
+            node_beat: limits::NODE_BEAT,
             callback_lease: Duration::from_secs(15),
         }
     }

@@ -185,7 +185,7 @@ pub(crate) const INBOX_CLAIM_MAX: u32 = 16;
 pub(crate) const LINK_BYTES_MAX: usize = 1024 * 1024;
 /// Live messages, receipts and presence that wait for it.
 pub(crate) const LINK_EVENTS_MAX: usize = 1_024;
-/// How long a connection has a message before the lease is extended again; it is each third of this.
+/// How long a connected agent has a message before the lease is extended again.
 pub(crate) const LINK_LEASE: Duration = Duration::from_secs(30);
 /// How often an inbox is asked for connections when no hint comes. The sweeper rings for those that hold anything.
 pub(crate) const INBOX_POLL: Duration = Duration::from_secs(30);
@@ -205,8 +205,8 @@ pub(crate) const LIVE_KEPT: Duration = Duration::from_secs(60);
 pub(crate) const ADDRESSED_PAGE: usize = 256;
 /// How often a node that has connections says that it lives.
 pub(crate) const NODE_BEAT: Duration = Duration::from_secs(4);
-/// Silence after which it is gone.
-pub(crate) const NODE_GONE: Duration = Duration::from_secs(15);
+/// Beats left out after which it is gone.
+pub(crate) const NODE_BEATS_MISSED: u32 = 4;
 /// Events about agents beyond four for each; with more they are written anew.
 pub(crate) const ROSTER_EVENTS_STALE_MAX: u64 = 4_096;
 /// An organisation whose agents nobody asked about for so long is read again when somebody does.

@@ -109,6 +109,11 @@ impl Node {
         node.start_serving(async move { sweeper.run_sweeper(shutdown).await });
         let (checker, shutdown) = (broker.clone(), node.drain.closing());
         node.start_serving(async move { checker.run_checks(shutdown).await });
+        let (agents, shutdown) = (broker.clone(), node.drain.closing());
+        node.start_serving(async move {
+            shutdown.cancelled().await;
+            agents.close_bus().await;
+        });
         let told = Arc::clone(&node.store);
         let store: StoreStatus =
             Arc::new(move || StoreReport { weakness: told.weakness(), losses: told.losses() });

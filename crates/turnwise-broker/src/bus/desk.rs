@@ -10,7 +10,7 @@ use super::room::{Room, append_all};
 use super::view::{BusClosed, BusDelivery, BusEvent, BusOutcome, BusSettled};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::{INBOX_CLAIM_MAX, INBOX_POLL, LINK_LEASE};
+use crate::limits::{INBOX_CLAIM_MAX, INBOX_POLL};
 use crate::work::{WorkQueue, WorkReceipt};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -105,12 +105,13 @@ impl Desk {
     }
 
     /// A message that another node holds for all connections of the agent.
-    pub(super) fn copy(&self, delivery: Arc<BusDelivery>, max_attempts: u32) {
+    pub(super) fn copy(&self, broker: &Broker, delivery: Arc<BusDelivery>, max_attempts: u32) {
+        let kept = broker.0.config.agent_lease * COPIES_KEPT;
         let Some(lease) = delivery.receipt.for_queue(&self.inbox) else { return };
         let to: Vec<_> = self.links().into_iter().filter(|link| link.is_for_all()).collect();
         let mut held = self.held.lock();
         // Forgotten when its lease would be over: it comes again then.
-        held.retain(|_, held| held.copied_at.is_none_or(|at| at.elapsed() < LINK_LEASE * COPIES_KEPT));
+        held.retain(|_, held| held.copied_at.is_none_or(|at| at.elapsed() < kept));
         if to.is_empty() || held.values().filter(|held| held.copied_at.is_some()).count() >= COPIES_MAX {
             return;
         }
@@ -222,13 +223,14 @@ impl Desk {
     pub(super) async fn run(self: Arc<Desk>, broker: Broker, room: Arc<Room>) {
         let seat = broker.0.work.bells.seat(self.inbox.queue());
         let closing = broker.0.bus.closing.clone();
+        let lease = broker.0.config.agent_lease;
         let mut extended_at = Instant::now();
         loop {
             self.release_leavers(&broker, &room).await;
             if room.clear(&self) {
                 return;
             }
-            if extended_at.elapsed() >= LINK_LEASE / 3 {
+            if extended_at.elapsed() >= lease / 3 {
                 extended_at = Instant::now();
                 self.extend(&broker).await;
             }
@@ -246,7 +248,7 @@ impl Desk {
                 }
             }
             let due = self.due.lock().take_if(|due| *due <= pause).unwrap_or(pause);
-            let wake = due.min(extended_at + LINK_LEASE / 3);
+            let wake = due.min(extended_at + lease / 3);
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return self.close(&broker, &room).await,
@@ -284,7 +286,12 @@ impl Desk {
 
     async fn claim(&self, broker: &Broker, room: &Room, limit: u32) -> Result<u32, StoreError> {
         // The lease dies with this process: nobody else settles it before.
-        let ask = Claim { queue: self.inbox.queue().clone(), limit, lease: LINK_LEASE, durable: false };
+        let ask = Claim {
+            queue: self.inbox.queue().clone(),
+            limit,
+            lease: broker.0.config.agent_lease,
+            durable: false,
+        };
         let found = broker.0.store.claim(ask).await?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
         let mut news = Vec::new();
@@ -366,7 +373,7 @@ impl Desk {
         };
         for page in own.chunks(turnwise_core::limits::BATCH_ITEMS_MAX) {
             let leases = page.iter().map(|(_, lease)| lease.clone()).collect();
-            match broker.0.store.extend(leases, LINK_LEASE).await {
+            match broker.0.store.extend(leases, broker.0.config.agent_lease).await {
                 Ok(answers) => {
                     for ((id, lease), answer) in page.iter().zip(answers) {
                         if matches!(answer, Ok(Extended::LeaseLost)) {

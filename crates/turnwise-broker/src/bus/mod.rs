@@ -43,6 +43,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -146,9 +147,9 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    pub(crate) fn new(node: u64, housekeeping: Housekeeping) -> Bus {
+    pub(crate) fn new(node: u64, housekeeping: Housekeeping, beat: Duration) -> Bus {
         Bus {
-            nodes: Nodes::new(node, housekeeping),
+            nodes: Nodes::new(node, housekeeping, beat),
             rooms: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

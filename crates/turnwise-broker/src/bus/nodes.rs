@@ -4,10 +4,11 @@
 use super::record::{event, nodes_topic};
 use crate::broker::Broker;
 use crate::duty::Housekeeping;
-use crate::limits::{BUS_PAGE, NODE_BEAT, NODE_GONE};
+use crate::limits::{BUS_PAGE, NODE_BEATS_MISSED};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::time::Duration;
 use tokio::time::Instant;
 use turnwise_core::{Event, Offset, Position, Read, ReadFrom, StoreError, Timestamp};
 
@@ -23,6 +24,7 @@ pub(super) struct Nodes {
     /// This one, for as long as it lives.
     pub(super) own: String,
     is_alone: bool,
+    interval: Duration,
     seen: Mutex<HashMap<String, Timestamp>>,
     beat: tokio::sync::Mutex<Beat>,
     reading: tokio::sync::Mutex<Reading>,
@@ -42,14 +44,20 @@ struct Reading {
 }
 
 impl Nodes {
-    pub(super) fn new(own: u64, housekeeping: Housekeeping) -> Nodes {
+    pub(super) fn new(own: u64, housekeeping: Housekeeping, interval: Duration) -> Nodes {
         Nodes {
             own: format!("{own:016x}"),
             is_alone: matches!(housekeeping, Housekeeping::Alone),
+            interval,
             seen: Mutex::default(),
             beat: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Silence after which a node is gone.
+    fn gone(&self) -> Duration {
+        self.interval * NODE_BEATS_MISSED
     }
 
     /// No other node has the store.
@@ -63,7 +71,7 @@ impl Nodes {
             return None;
         }
         match self.seen.lock().get(node) {
-            Some(seen) if !self.is_alone && now.since(*seen) < NODE_GONE => None,
+            Some(seen) if !self.is_alone && now.since(*seen) < self.gone() => None,
             seen => Some(seen.copied()),
         }
     }
@@ -83,7 +91,7 @@ impl Nodes {
             return Ok(());
         }
         let mut beat = self.beat.lock().await;
-        if beat.at.is_some_and(|at| at.elapsed() < NODE_BEAT) {
+        if beat.at.is_some_and(|at| at.elapsed() < self.interval) {
             return Ok(());
         }
         let topic = nodes_topic()?;
@@ -106,7 +114,7 @@ impl Nodes {
             return Ok(());
         }
         let mut reading = self.reading.lock().await;
-        if !is_urgent && reading.at.is_some_and(|at| at.elapsed() < NODE_BEAT) {
+        if !is_urgent && reading.at.is_some_and(|at| at.elapsed() < self.interval) {
             return Ok(());
         }
         let topic = nodes_topic()?;
@@ -125,7 +133,7 @@ impl Nodes {
         reading.at = Some(now);
         let now = broker.now();
         // Long gone: whoever was connected there is known to be offline by now.
-        self.seen.lock().retain(|_, seen| now.since(*seen) < NODE_GONE * NODES_KEPT);
+        self.seen.lock().retain(|_, seen| now.since(*seen) < self.gone() * NODES_KEPT);
         Ok(())
     }
 

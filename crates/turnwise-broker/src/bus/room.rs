@@ -11,7 +11,7 @@ use super::roster::{self, DOWN, DownRecord, Place, Roster, STATE, TopicsRecord, 
 use super::view::{BusDelivery, BusEvent, BusPresence};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::{AGENT_KEPT, BUS_PAGE, LIVE_KEPT, NODE_BEAT, ROSTER_EVENTS_STALE_MAX};
+use crate::limits::{AGENT_KEPT, BUS_PAGE, LIVE_KEPT, ROSTER_EVENTS_STALE_MAX};
 use crate::wait::next_hint;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -396,7 +396,7 @@ impl Teller {
         self.room.catch_up(&self.broker).await?;
         self.tell_presence();
         self.read_live().await?;
-        if self.looked_at.is_none_or(|at| at.elapsed() > NODE_BEAT) {
+        if self.looked_at.is_none_or(|at| at.elapsed() > self.broker.0.config.node_beat) {
             self.looked_at = Some(Instant::now());
             self.broker.0.bus.nodes.hear(&self.broker, false).await?;
             self.write_lost().await?;
@@ -565,7 +565,7 @@ impl Room {
                     attempt: record.attempt,
                     lease_expires_at: Timestamp(record.lease_expires_at),
                 };
-                desk.copy(Arc::new(delivery), max_attempts);
+                desk.copy(broker, Arc::new(delivery), max_attempts);
             }
             _ => {}
         }

@@ -237,3 +237,117 @@ async fn i5_a_request_gets_its_own_answer_or_an_error_in_time() {
     let failed = BusState::Failed { reason: "busy".into() };
     assert_eq!(refused.unwrap_err(), BusRefused::Unanswered(failed).into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn i1_a_message_that_is_never_settled_is_given_up_after_its_last_attempt() {
+    let bench = Bench::new().await;
+    let sent = bench.bus_send(BusSend { max_attempts: Some(2), ..direct("ann", "1") }).await;
+    for attempt in 1..=2 {
+        assert_eq!(bench.take("ann").await[0].attempt, attempt);
+        bench.pass(Duration::from_secs(31));
+    }
+    assert!(bench.take("ann").await.is_empty());
+    assert_eq!(bench.state(&sent.message_id, "ann").await.name(), "failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_of_a_connection_go_on_while_it_is_open() {
+    let bench = Bench::new().await;
+    let mut ann = bench.connect("ann").await;
+    bench.bus_send(direct("ann", "1")).await;
+    let delivery = message(&mut ann).await;
+    for _ in 0..12 {
+        // Both clocks: the store's and the one that tasks sleep by.
+        bench.pass(Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert!(bench.take("ann").await.is_empty());
+    ack(&ann, &delivery).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_closes_its_connections_and_gives_back_what_they_held() {
+    let bench = Bench::new().await;
+    let mut ann = bench.connect("ann").await;
+    bench.bus_send(direct("ann", "1")).await;
+    message(&mut ann).await;
+    bench.broker.close_bus().await;
+    loop {
+        if let BusEvent::Closed(why) = ann.next().await {
+            break assert_eq!(why, BusClosed::GoingAway);
+        }
+    }
+    let found = bench.take("ann").await;
+    assert_eq!((text(&found[0]), found[0].attempt), ("1", 2));
+    assert!(!bench.broker.bus_agent(ORG, "ann").await.unwrap().unwrap().presence.is_online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_of_a_process_that_died_is_offline_after_the_restart() {
+    let mut bench = Bench::new().await;
+    // A process of its own, as far as tasks go: they end with its runtime, in the middle of what they do.
+    let broker = bench.broker.clone();
+    let dies = std::thread::spawn(move || {
+        let process = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        process.block_on(async {
+            let ann = broker.connect_agent(ORG, AgentHello::new("ann")).await.unwrap();
+            assert!(broker.bus_agent(ORG, "ann").await.unwrap().unwrap().presence.is_online);
+            std::mem::forget(ann);
+        });
+    });
+    dies.join().unwrap();
+    bench.restart().await;
+    let view = bench.broker.bus_agent(ORG, "ann").await.unwrap().unwrap();
+    assert!(!view.presence.is_online && view.presence.since.is_some());
+    let mut again = bench.connect("ann").await;
+    bench.bus_send(direct("ann", "1")).await;
+    message(&mut again).await;
+    assert_eq!(bench.broker.bus_agent(ORG, "ann").await.unwrap().unwrap().connections, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_agents_is_written_anew_and_stays_the_same() {
+    let mut bench = Bench::new().await;
+    let hello = AgentHello { workspace: Some("w".into()), ..AgentHello::new("ann") };
+    let ann = bench.connect_as(hello).await;
+    bench.connect("bob").await.close().await;
+    ann.handle().subscribe(&["kept.*".to_owned()]).await.unwrap();
+    for number in 0..2_100 {
+        let topic = [format!("t{}", number % 7)];
+        ann.handle().subscribe(&topic).await.unwrap();
+        ann.handle().unsubscribe(&topic).await.unwrap();
+    }
+    let log = Name::new(ORG, Kind::Bus, "roster").unwrap();
+    let of_log = turnwise_core::TopicPattern(log);
+    let events = turnwise_core::TopicStore::topics(&*bench.store, &of_log, None, 1).await.unwrap()[0].clone();
+    assert!(events.last.0 > 4_200 && events.last.0 - events.first.0 < 4_200, "{events:?}");
+    let before = bench.broker.bus_agents(ORG, None, None, 10).await.unwrap();
+    assert_eq!(
+        (before[0].topics.as_slice(), before[0].workspaces.as_slice()),
+        (&["kept.*".to_owned()][..], &["w".to_owned()][..])
+    );
+    ann.close().await;
+    bench.restart().await;
+    let after = bench.broker.bus_agents(ORG, None, None, 10).await.unwrap();
+    assert_eq!(after.len(), 2);
+    assert_eq!((&after[0].topics, &after[0].workspaces), (&before[0].topics, &before[0].workspaces));
+    assert_eq!(after[1], before[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_is_full_refuses_and_a_broadcast_tells_who_bounced() {
+    let bench = Bench::new().await;
+    let hello = AgentHello { workspace: Some("w".into()), ..AgentHello::new("ann") };
+    bench.connect_as(hello).await.close().await;
+    let inbox = Name::new(ORG, Kind::Inbox, "ann").unwrap();
+    for _ in 0..10 {
+        let many = (0..1_000).map(|_| turnwise_core::NewMessage::new(inbox.clone(), "1")).collect();
+        bench.store.enqueue(many).await.unwrap();
+    }
+    let full = bench.broker.bus_send(ORG, direct("ann", "1")).await.unwrap_err();
+    assert_eq!(full, BusRefused::InboxFull { messages_max: 10_000 }.into());
+    let to_all = BusSend::new("boss", BusTo::Workspace("w".into()), "1");
+    let sent = bench.bus_send(to_all).await;
+    assert_eq!((sent.recipients, sent.bounced), (0, 1));
+    assert_eq!(bench.state(&sent.message_id, "ann").await.name(), "bounced");
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops where it is wrong")]
 
 mod browser;
+mod bus;
 mod callbacks;
 mod config;
 mod demo;
