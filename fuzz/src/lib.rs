@@ -3,6 +3,7 @@
 //! corpus; `cargo xtask fuzz` lets libFuzzer look for more.
 
 mod agent;
+mod bus;
 mod callback;
 mod config;
 mod disk;
@@ -16,12 +17,13 @@ mod values;
 pub type Target = fn(&[u8]);
 
 /// What can be fuzzed: the name, which is also the corpus's folder, and the function.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("agent_stream", agent::stream),
     ("agent_answer", agent::answer),
     ("submission", submission::submission),
     ("publication", topic::publication),
     ("queue_request", queue::queue_request),
+    ("bus_request", bus::bus_request),
     ("values", values::values),
     ("request_head", head::request_head),
     ("callback", callback::callback),

@@ -2,6 +2,7 @@
 
 use crate::auth::KeyRing;
 use crate::prefer::Preference;
+use crate::rest::bus;
 use crate::rest::publication::{Mode, Publications};
 use crate::rest::query::Parameters;
 use crate::rest::queues::{send, settle};
@@ -12,7 +13,7 @@ use crate::trace;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use std::time::Duration;
-use turnwise_broker::{CallbackRules, Publication, Submission, WorkMessage, WorkSettlement};
+use turnwise_broker::{BusSend, BusTo, CallbackRules, Publication, Submission, WorkMessage, WorkSettlement};
 use turnwise_core::Timestamp;
 use turnwise_metrics::Place;
 
@@ -44,6 +45,25 @@ pub fn queue_messages_of(body: &Bytes, now: Timestamp) -> Result<Vec<WorkMessage
 pub fn queue_settlements_of(body: &[u8]) -> Result<Vec<WorkSettlement>, (u16, usize)> {
     let read = settle::settlements(body).map_err(|failure| failure.facts());
     read.map(|(settlements, _)| settlements)
+}
+
+/// Reads a message of an agent, and how long its answer is waited for; refused, it has a status and a number of named
+/// errors.
+///
+/// # Errors
+/// When it is refused.
+pub fn bus_message_of(body: &Bytes, to: BusTo) -> Result<(BusSend, Option<Duration>), (u16, usize)> {
+    let read = bus::send::message(body, to, None).map_err(|failure| failure.facts());
+    read.map(|asked| (asked.send, asked.wait))
+}
+
+/// Reads ends of deliveries; refused, they have a status and a number of named errors.
+///
+/// # Errors
+/// When they are refused.
+pub fn bus_settlements_of(body: &[u8]) -> Result<usize, (u16, usize)> {
+    let read = bus::inbox::settlements(body).map_err(|failure| failure.facts());
+    read.map(|(settlements, _)| settlements.len())
 }
 
 fn with(name: &'static str, value: &[u8]) -> Option<HeaderMap> {

@@ -76,7 +76,7 @@ impl Broker {
         inbox: &WorkQueue,
         found: Vec<Delivery>,
     ) -> Result<Vec<BusDelivery>, BrokerError> {
-        let room = self.bus_room(org).await;
+        let room = self.bus_room_of(org).await;
         let (mut deliveries, mut news) = (Vec::with_capacity(found.len()), Vec::new());
         for delivery in found {
             let Some(envelope) = Envelope::read(&delivery.headers) else { continue };
@@ -111,10 +111,13 @@ impl Broker {
     ) -> Result<Vec<BusSettled>, BrokerError> {
         let store = &self.0.store;
         let inbox = WorkQueue::of(record::inbox(org, agent)?);
-        let room = self.bus_room(org).await?;
         let mut answers = vec![BusSettled::LeaseLost; batch.len()];
         let ids = batch.iter().map(|(receipt, _)| receipt.message_id()).collect();
         let infos = store.get(inbox.queue(), ids).await?;
+        if infos.iter().all(Option::is_none) {
+            return Ok(answers);
+        }
+        let room = self.bus_room_of(org).await?;
         let (mut places, mut settlements) = (Vec::new(), Vec::new());
         for (place, ((receipt, outcome), info)) in batch.into_iter().zip(infos).enumerate() {
             let (Some(lease), Some(info)) = (receipt.for_queue(&inbox), info) else { continue };

@@ -141,6 +141,8 @@ pub(crate) struct Bus {
     closing: CancellationToken,
     links: AtomicUsize,
     last_link: AtomicU64,
+    /// The org whose old news are dropped next.
+    next_org: AtomicUsize,
     counts: BusCounts,
     /// Inboxes that held anything in the last round of the sweeper.
     pub(crate) inboxes: Mutex<Vec<QueueName>>,
@@ -155,6 +157,7 @@ impl Bus {
             closing: CancellationToken::new(),
             links: AtomicUsize::new(0),
             last_link: AtomicU64::new(0),
+            next_org: AtomicUsize::new(0),
             counts: BusCounts::default(),
             inboxes: Mutex::default(),
         }
@@ -213,7 +216,7 @@ impl Broker {
         let bus = &self.0.bus;
         let room = self.bus_room_of(org).await?;
         let is_new = room.with_agent(&hello.agent, |agent| agent.is_none());
-        if is_new && room.with_agents(std::collections::BTreeMap::len) >= AGENTS_PER_ORG_MAX {
+        if is_new && room.agents_known(self) >= AGENTS_PER_ORG_MAX {
             return Err(BusRefused::AgentsFull { agents_max: AGENTS_PER_ORG_MAX }.into());
         }
         if room.links_of(&hello.agent) >= AGENT_LINKS_MAX {

@@ -11,6 +11,7 @@ use super::send::{Audienced, Dispatch};
 use super::view::{BusReply, BusSent, BusState};
 use crate::broker::Broker;
 use crate::error::BrokerError;
+use crate::submit::maybe_stored;
 use crate::wait::next_hint;
 use std::future::Future;
 use std::pin::pin;
@@ -76,8 +77,8 @@ impl Broker {
         }
         let kept = keep_until(self.now(), None);
         let gave_up = record::event(topic, GAVE_UP, &GaveUpRecord {}, Some(kept));
-        append_all(self, vec![gave_up]).await?;
-        story.read_on(self, org, &sent.message_id).await?;
+        append_all(self, vec![gave_up]).await.map_err(|error| maybe_stored(error.into()))?;
+        story.read_on(self, org, &sent.message_id).await.map_err(|error| maybe_stored(error.into()))?;
         match story.answer() {
             Some(reply) => Ok(BusAnswer { sent, reply: Some(reply) }),
             None => Err(BusRefused::TimedOut(sent.message_id).into()),

@@ -212,6 +212,13 @@ impl Room {
         ask(self.roster.lock().agents())
     }
 
+    /// How many agents there are that are not to be forgotten.
+    pub(super) fn agents_known(&self, broker: &Broker) -> usize {
+        let kept = i64::try_from(AGENT_KEPT.as_micros()).unwrap_or(i64::MAX);
+        let since = broker.now().0.saturating_sub(kept);
+        self.roster.lock().known(since)
+    }
+
     /// Whether an agent is online, and since when it is or is not.
     pub(super) fn present(&self, broker: &Broker, agent: &str) -> Present {
         self.with_agent(agent, |agent| presence(broker, agent))

@@ -209,6 +209,12 @@ impl Roster {
         &self.agents
     }
 
+    /// How many there are without those.
+    pub(super) fn known(&self, since: i64) -> usize {
+        let keeps = |agent: &&Agent| !agent.links.is_empty() || agent.known_at >= since;
+        self.agents.values().filter(keeps).count()
+    }
+
     /// Everything again, without who was last heard of before this time.
     pub(super) fn states(&self, since: i64) -> Vec<StateRecord> {
         let keeps = |agent: &&Agent| !agent.links.is_empty() || agent.known_at >= since;

@@ -20,6 +20,7 @@ use crate::limits::{
     QUEUE_DEDUP_WINDOW,
 };
 use crate::orgs::nonce_for;
+use crate::submit::maybe_stored;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
@@ -105,7 +106,9 @@ impl Broker {
         }
         self.note_sent(room, &dispatch, &audience).await?;
         self.tell_live(room, &dispatch, &audience.live).await?;
-        let repeats = self.put_into_inboxes(room, &dispatch, &audience.inboxes).await?;
+        let is_one_step = audience.live.is_empty() && audience.inboxes.len() <= BATCH_ITEMS_MAX;
+        let put = self.put_into_inboxes(room, &dispatch, &audience.inboxes).await;
+        let repeats = put.map_err(|error| if is_one_step { error } else { maybe_stored(error) })?;
         let counts = &self.0.bus.counts;
         counts.sent.one();
         counts.queued.add(audience.inboxes.len() as u64);
@@ -257,7 +260,7 @@ impl Broker {
         }
         let unknown: Vec<&Recipient> = audience.inboxes.iter().filter(|one| !one.is_known).collect();
         if !unknown.is_empty() {
-            if room.with_agents(std::collections::BTreeMap::len) + unknown.len() > AGENTS_PER_ORG_MAX {
+            if room.agents_known(self) + unknown.len() > AGENTS_PER_ORG_MAX {
                 return Err(BusRefused::AgentsFull { agents_max: AGENTS_PER_ORG_MAX }.into());
             }
             let at = self.now().0;

@@ -6,7 +6,11 @@ use crate::broker::Broker;
 use crate::limits::{BUS_PAGE, DEAD_PAGE, INBOX_DEAD_KEPT, LIVE_KEPT, ROOM_AT_REST};
 use crate::orgs::OrgScope;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use turnwise_core::{Effect, MessageId, Offset, QueueName, Read, ReadFrom, Stage, StoreError, Timestamp};
+
+/// Orgs looked at in one round.
+const ORGS_A_ROUND: usize = 10_000;
 
 impl Broker {
     /// There may be something for those who wait at these inboxes.
@@ -22,8 +26,12 @@ impl Broker {
 
     /// Drops what was told live long ago, of orgs that nobody listens to.
     pub(crate) async fn forget_told(&self, now: Timestamp) -> Result<(), StoreError> {
-        for org in self.0.orgs.all(&OrgScope::All) {
-            let topic = live_topic(&org)?;
+        let orgs = self.0.orgs.all(&OrgScope::All);
+        let bus = &self.0.bus;
+        let first = bus.next_org.load(Ordering::Relaxed) % orgs.len().max(1);
+        bus.next_org.store(first + ORGS_A_ROUND, Ordering::Relaxed);
+        for org in orgs.iter().cycle().skip(first).take(ORGS_A_ROUND.min(orgs.len())) {
+            let topic = live_topic(org)?;
             let is_old = |at: Timestamp| now.since(at) > LIVE_KEPT * 2;
             loop {
                 let Read::Events { events, .. } =

@@ -202,7 +202,7 @@ async fn agents_of_two_nodes_on_postgres_talk() {
 async fn post(node: &Running, path: &str, body: Value) -> (u16, Value) {
     let path = format!("/api/v1/bus{path}?org_id=o");
     let answer = Conn::new(node.url()).post(&path, body.to_string()).await.unwrap();
-    (answer.status, answer.json().unwrap())
+    (answer.status.as_u16(), answer.json().unwrap())
 }
 
 async fn get(node: &Running, path: &str) -> Value {
