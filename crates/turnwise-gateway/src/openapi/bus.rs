@@ -228,7 +228,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             "Online are those with a connection that subscribes; another one gets it into its inbox while it has \
              not unsubscribed. It is no event of the topic: those are published.",
         ),
-        (&["TopicName", "QueueOrgId", "IdempotencyKey"], BROADCAST),
+        (&["Topic", "QueueOrgId", "IdempotencyKey"], BROADCAST),
         TO_MANY,
         SENDING,
     ),
