@@ -107,7 +107,8 @@ impl Broker {
         let waits = asked.awaits_until.is_some_and(|until| self.now().0 < until);
         let is_own = story.reply.as_ref().is_some_and(|(reply, ..)| reply.id == *id);
         let is_open = story.reply.is_none() && story.gave_up_at.is_none();
-        if !is_own && !(waits && is_open) {
+        let may_answer = is_own || (waits && is_open);
+        if !may_answer {
             return Ok(Err(requester));
         }
         if !is_own {

@@ -239,7 +239,7 @@ pub(super) fn matches<'p>(patterns: impl IntoIterator<Item = &'p String>, topic:
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
     use bytes::Bytes;
     use turnwise_core::{Offset, Timestamp};

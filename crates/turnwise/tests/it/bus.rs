@@ -109,42 +109,64 @@ async fn agents_of_two_nodes_talk(engine: Engine) {
     let (one, other) = (Node::start(&engine).await, Node::start(&engine).await);
     let (mut ann, mut boss) = (one.link("ann").await, other.link("boss").await);
     assert_eq!(other.connections("ann").await, 1);
+    out_of_the_inbox(&other, &mut ann, &mut boss).await;
 
-    // Out of the inbox, and what became of it.
+    let to_all = BusSend { mode: BusMode::Both, ..BusSend::new("x", BusTo::Workspace("w".into()), "2") };
+    let sent = other.send(to_all).await;
+    assert_eq!((sent.recipients, sent.queued), (2, 0));
+    for link in [&mut ann, &mut boss] {
+        let live = |event| match event {
+            BusEvent::Live(message) => Some(message.id.clone()),
+            _ => None,
+        };
+        assert_eq!(next_of(link, live).await, sent.message_id);
+    }
+
+    asked_there_and_answered_here(&one, &other, &mut ann).await;
+
+    // All connections of an agent, wherever they are; whoever settles it ends it.
+    let mut ann_there = other.link("ann").await;
+    // The first node's own connection is told that there is another when it next looks; until then one has it.
+    let told = async { while one.connections("ann").await < 2 {} };
+    timeout(PATIENCE, told).await.expect("the first node hears of it");
+    let sent = other.send(BusSend::direct("boss", "ann", "3")).await;
+    let (here, there) = (message(&mut ann).await, message(&mut ann_there).await);
+    assert_eq!((&here.message.id, &there.message.id), (&sent.message_id, &sent.message_id));
+    acked(&ann_there, &there).await;
+    let batch = vec![(here.message.id.clone(), BusOutcome::Ack)];
+    assert_eq!(ann.handle().settle(batch).await.unwrap(), [BusSettled::LeaseLost]);
+    ann_there.close().await;
+    a_killed_node_loses_nothing(one, &other, ann).await;
+    drop(boss);
+    let broker = other.broker.clone();
+    other.on(async move { broker.close_bus().await }).await;
+    other.runtime.shutdown_background();
+}
+
+/// A message at one node, from an agent at the other, who is told what became of it.
+async fn out_of_the_inbox(other: &Node, ann: &mut AgentLink, boss: &mut AgentLink) {
     let sent = other.send(BusSend::direct("boss", "ann", "1")).await;
-    let delivery = message(&mut ann).await;
+    let delivery = message(ann).await;
     assert_eq!(delivery.message.id, sent.message_id);
-    acked(&ann, &delivery).await;
+    acked(ann, &delivery).await;
     let mut states = Vec::new();
     while states.last() != Some(&BusState::Acked) {
         let receipt = |event| match event {
             BusEvent::Receipt(receipt) => Some(receipt.state),
             _ => None,
         };
-        states.push(next_of(&mut boss, receipt).await);
+        states.push(next_of(boss, receipt).await);
     }
     assert_eq!(states, [BusState::Delivered, BusState::Acked]);
+}
 
-    // Live.
-    let to_all = BusSend { mode: BusMode::Both, ..BusSend::new("x", BusTo::Workspace("w".into()), "2") };
-    let sent = other.send(to_all).await;
-    assert_eq!((sent.recipients, sent.queued), (2, 0));
-    for link in [&mut ann, &mut boss] {
-        let id = next_of(link, |event| match event {
-            BusEvent::Live(message) => Some(message.id.clone()),
-            _ => None,
-        })
-        .await;
-        assert_eq!(id, sent.message_id);
-    }
-
-    // Asked at one, answered at the other.
+async fn asked_there_and_answered_here(one: &Node, other: &Node, ann: &mut AgentLink) {
     let broker = other.broker.clone();
     let asking = other.runtime.spawn(async move {
         let ask = BusSend::direct("boss", "ann", "\"?\"");
         broker.bus_request("o", ask, PATIENCE, std::future::pending()).await
     });
-    let request = message(&mut ann).await;
+    let request = message(ann).await;
     let answer = BusSend {
         in_reply_to: Some(request.message.id.clone()),
         ..BusSend::new("ann", BusTo::Requester, "\"!\"")
@@ -152,39 +174,21 @@ async fn agents_of_two_nodes_talk(engine: Engine) {
     one.send(answer).await;
     let reply = asking.await.unwrap().unwrap().reply.expect("an answer");
     assert_eq!(reply.content[..], b"\"!\""[..]);
-    acked(&ann, &request).await;
+    acked(ann, &request).await;
+}
 
-    // All connections of an agent, wherever they are; whoever settles it ends it.
-    let mut ann_there = other.link("ann").await;
-    // The first node's own connection is told that there is another when it next looks; until then one has it.
-    while one.connections("ann").await < 2 {}
-    let sent = other.send(BusSend::direct("boss", "ann", "3")).await;
-    let (here, there) = (message(&mut ann).await, message(&mut ann_there).await);
-    assert_eq!((&here.message.id, &there.message.id), (&sent.message_id, &sent.message_id));
-    acked(&ann_there, &there).await;
-    let batch = vec![(here.message.id.clone(), BusOutcome::Ack)];
-    let again = ann.handle().settle(batch).await.unwrap();
-    assert_eq!(again, [BusSettled::LeaseLost]);
-
-    // A node is killed: what it held comes again at the other, where it is seen to be gone.
+/// What it held comes again at the other, where it is seen to be gone.
+async fn a_killed_node_loses_nothing(one: Node, other: &Node, mut ann: AgentLink) {
     let sent = other.send(BusSend::direct("boss", "ann", "4")).await;
-    let held = message(&mut ann).await;
-    assert_eq!(held.message.id, sent.message_id);
+    assert_eq!(message(&mut ann).await.message.id, sent.message_id);
     one.runtime.shutdown_background();
     std::mem::forget(ann);
-    let again = next_of(&mut ann_there, |event| match event {
-        BusEvent::Message(delivery) if delivery.attempt == 2 => Some(delivery),
-        _ => None,
-    })
-    .await;
-    assert_eq!(again.message.id, sent.message_id);
-    acked(&ann_there, &again).await;
+    let mut ann = other.link("ann").await;
+    let again = message(&mut ann).await;
+    assert_eq!((&again.message.id, again.attempt), (&sent.message_id, 2));
+    acked(&ann, &again).await;
     let gone = async { while other.connections("ann").await != 1 {} };
     timeout(PATIENCE, gone).await.expect("the killed node's connection is gone");
-    drop((ann_there, boss));
-    let broker = other.broker.clone();
-    other.on(async move { broker.close_bus().await }).await;
-    other.runtime.shutdown_background();
 }
 
 #[tokio::test]
