@@ -44,6 +44,18 @@ pub enum Code {
     MessageLeased,
     /// A request between agents ended without an answer.
     RequestUnanswered,
+    /// The stream is there and another one, or holds something else.
+    StreamConflict,
+    /// Nothing more is appended to the stream.
+    StreamClosed,
+    /// A writer's sequence has a hole, or goes back.
+    SequenceConflict,
+    /// Another producer took over.
+    ProducerFenced,
+    /// The stream, or the place in it, is no longer there.
+    StreamGone,
+    /// As many streams, forks or producers as may be.
+    StreamLimit,
     /// The turn was cancelled while the request waited.
     Cancelled,
     /// The turn ran out of time, or is no longer kept.
@@ -122,7 +134,7 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 47] = [
+    pub const ALL: [Code; 53] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
@@ -142,6 +154,12 @@ impl Code {
         Code::LeaseLost,
         Code::MessageLeased,
         Code::RequestUnanswered,
+        Code::StreamConflict,
+        Code::StreamClosed,
+        Code::SequenceConflict,
+        Code::ProducerFenced,
+        Code::StreamGone,
+        Code::StreamLimit,
         Code::NotFailed,
         Code::Cancelled,
         Code::Expired,
@@ -195,6 +213,12 @@ impl Code {
             Code::LeaseLost => facts("lease_lost", 409, "The lease is over", "Stop working on the message: somebody else may have it. Settle or extend before lease_expires_at."),
             Code::MessageLeased => facts("message_leased", 409, "The message is in somebody's hands", "Ask again when its lease is over, or let its holder settle it as dead."),
             Code::RequestUnanswered => facts("request_unanswered", 409, "The request ended without an answer", "Its receipt says how; send it again when the agent is back."),
+            Code::StreamConflict => facts("stream_conflict", 409, "The stream is another one", "Look at it with HEAD; use its content type, or another name."),
+            Code::StreamClosed => facts("stream_closed", 409, "The stream is closed", "Read it to its end; what comes after it needs a stream of its own, or a fork of this one."),
+            Code::SequenceConflict => facts("sequence_conflict", 409, "The sequence of the writer does not go on here", "Send what is missing first; the answer's headers tell what is expected."),
+            Code::ProducerFenced => facts("producer_fenced", 403, "Another producer of this id has taken over", "Stop; or begin an epoch greater than the one in Producer-Epoch, with Producer-Seq 0."),
+            Code::StreamGone => facts("stream_gone", 410, "The stream, or the place in it, is no longer there", "Read a stream that replaced another from the offset -1; use another name for a new one."),
+            Code::StreamLimit => facts("stream_limit", 429, "As many as may be", "Delete streams that are not needed any more, or use fewer forks or producers."),
             Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
             Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
             Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),

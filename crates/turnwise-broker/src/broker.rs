@@ -11,6 +11,7 @@ use crate::lease::Running;
 use crate::local::Local;
 use crate::news::Board;
 use crate::orgs::Orgs;
+use crate::streams::Streams;
 use crate::topics::Feeds;
 use crate::work::Work;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) board: Board,
     pub(crate) groups: Groups,
     pub(crate) feeds: Feeds,
+    pub(crate) streams: Streams,
     pub(crate) work: Work,
     pub(crate) bus: Bus,
 }
@@ -81,6 +83,7 @@ impl Broker {
             board: Board::default(),
             groups: Groups::default(),
             feeds: Feeds::default(),
+            streams: Streams::default(),
             work,
             bus,
         })))

@@ -30,6 +30,7 @@ mod recount;
 mod redrive;
 mod sizes;
 mod status;
+mod streams;
 mod submit;
 mod sweeper;
 mod timeline;
@@ -61,6 +62,10 @@ pub use news::{News, Onlooker, Seen};
 pub use orgs::OrgScope;
 pub use redrive::Redriven;
 pub use status::{ConversationView, QueueView, StoreHealth};
+pub use streams::{
+    StreamAppend, StreamAppended, StreamCreated, StreamDeleted, StreamFork, StreamFrom, StreamOffset,
+    StreamPage, StreamProducer, StreamReader, StreamRefusal, StreamRequest, StreamView,
+};
 pub use submit::{Submission, Submitted};
 pub use timeline::{Step, StepKind};
 pub use topics::{

@@ -1,6 +1,7 @@
 //! Every limit of the broker, by name.
 
 use std::time::Duration;
+use turnwise_core::Timestamp;
 
 /// How long another node waits for one that keeps house and is gone.
 pub(crate) const DUTY_LEASE: Duration = Duration::from_secs(15);
@@ -211,3 +212,53 @@ pub(crate) const NODE_BEATS_MISSED: u32 = 4;
 pub(crate) const ROSTER_EVENTS_STALE_MAX: u64 = 4_096;
 /// An organisation whose agents nobody asked about for so long is read again when somebody does.
 pub(crate) const ROOM_AT_REST: Duration = Duration::from_secs(600);
+/// Bytes of the head of a stream's step: room for all that is to be known of a stream.
+pub(crate) const STREAM_HEAD_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of one stream, with what it inherited.
+pub(crate) const STREAM_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Streams of one org at once; about, for they are counted now and then.
+pub(crate) const STREAMS_PER_ORG_MAX: u64 = 100_000;
+/// How long such a count is good for, and how long when it says that there are too many.
+pub(crate) const STREAMS_COUNTED_FOR: Duration = Duration::from_secs(60);
+/// See [`STREAMS_COUNTED_FOR`].
+pub(crate) const STREAMS_FULL_FOR: Duration = Duration::from_secs(5);
+/// Producers of a stream whose place is known.
+pub(crate) const STREAM_PRODUCERS_MAX: usize = 256;
+/// Silence after which a producer may be forgotten when there are more.
+pub(crate) const STREAM_PRODUCER_IDLE: Duration = Duration::from_secs(3600);
+/// Forks of one stream.
+pub(crate) const STREAM_FORKS_MAX: usize = 256;
+/// Streams whose parts one fork is made of.
+pub(crate) const STREAM_SEGMENTS_MAX: usize = 16;
+/// Streams looked at to find out whether a deleted one is still needed; beyond that it is.
+pub(crate) const STREAM_FORKS_LOOKED_AT: u32 = 1_024;
+/// How long a fork that was announced to its source may take to be there.
+pub(crate) const STREAM_FORK_PENDING: Duration = Duration::from_secs(60);
+/// Streams whose state a node remembers.
+pub(crate) const STREAMS_KNOWN_MAX: usize = 4_096;
+/// How long what a node remembers of a stream need not be read from the beginning again. Shorter than
+/// [`STREAM_GRACE`]: in that time no stream ends and has its topic dropped.
+pub(crate) const STREAM_KNOWN_FOR: Duration = Duration::from_secs(10);
+/// How long the topic of a stream that is over, or was deleted, is kept.
+pub(crate) const STREAM_GRACE: Duration = Duration::from_secs(60);
+/// How long a slot that was taken is known to be. Shorter than [`STREAM_GRACE`]: the next topic of this name has the
+/// same slots.
+pub(crate) const STREAM_SLOT_WINDOW: Duration = Duration::from_secs(30);
+/// The year 2100: what is kept until then is the sweeper's to drop, not the store's.
+pub(crate) const STREAM_KEPT_FOR_EVER: Timestamp = Timestamp(4_102_444_800_000_000);
+/// Steps of a stream read at a time.
+pub(crate) const STREAM_STEPS_PAGE: u32 = 1_000;
+/// Steps of a stream after which all that is to be known of it is written once more.
+pub(crate) const STREAM_WHOLE_EVERY: u64 = 64;
+/// The same in bytes.
+pub(crate) const STREAM_WHOLE_BYTES: usize = 1024 * 1024;
+/// Void steps that are passed over on the way back to one that counts.
+pub(crate) const STREAM_VOIDS_MAX: u64 = 1_024;
+/// Times a step is tried again because another writer was faster.
+pub(crate) const STREAM_TRIES_MAX: u32 = 64;
+/// Times it is repeated while the store does not confirm.
+pub(crate) const STREAM_CONFIRM_TRIES: u32 = 4;
+/// Pages without bytes that are read on the way to the next ones.
+pub(crate) const STREAM_EMPTY_PAGES_MAX: u32 = 16;
+/// Bytes of a page of a stream; one append that is longer stands alone.
+pub(crate) const STREAM_PAGE_BYTES: usize = 1024 * 1024;

@@ -28,6 +28,8 @@ impl Broker {
             board: _,
             groups,
             feeds: _,
+            // As many as were used last, however many there are.
+            streams: _,
             work,
             bus,
         } = self.0.as_ref();

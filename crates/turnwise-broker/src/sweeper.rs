@@ -11,6 +11,7 @@ use crate::limits::{
 };
 use crate::orgs::OrgScope;
 use crate::recount::Recount;
+use crate::streams::StreamKeeper;
 use crate::topics::Keeper;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -60,7 +61,7 @@ impl Broker {
         let mut recount = Recount::default();
         let mut expiries = Expiries::default();
         let mut duty = Duty::default();
-        let mut keeper = Keeper::default();
+        let mut keeper = (Keeper::default(), StreamKeeper::default());
         loop {
             let round =
                 self.sweep_round(&mut duty, &mut retention_at, &mut recount, &mut expiries, &mut keeper);
@@ -88,7 +89,7 @@ impl Broker {
         retention_at: &mut Option<Timestamp>,
         recount: &mut Recount,
         expiries: &mut Expiries,
-        keeper: &mut Keeper,
+        keeper: &mut (Keeper, StreamKeeper),
     ) -> Result<(), StoreError> {
         let is_ours = duty.is_ours(self).await?;
         let sweeps = if is_ours { SWEEPS_IN_A_ROW_MAX } else { 0 };
@@ -112,7 +113,8 @@ impl Broker {
                 self.tidy_bus();
                 if is_ours {
                     self.forget_old_dead_letters(now).await?;
-                    self.keep_topics(keeper).await?;
+                    self.keep_topics(&mut keeper.0).await?;
+                    self.keep_streams(&mut keeper.1).await?;
                     self.forget_dead_work(now).await?;
                     self.0.work.records.tidy(self.0.store.as_ref()).await?;
                     self.forget_told(now).await?;

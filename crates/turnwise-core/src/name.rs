@@ -24,15 +24,26 @@ pub enum Kind {
     Sys = 5,
     /// What the agents' bus keeps beside the inboxes.
     Bus = 6,
+    /// A durable stream, under the name that clients gave it.
+    Stream = 7,
 }
 
 impl Kind {
     /// The kind with this number on disk.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Kind> {
-        [Kind::Public, Kind::Turns, Kind::Reply, Kind::Callbacks, Kind::Inbox, Kind::Sys, Kind::Bus]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        [
+            Kind::Public,
+            Kind::Turns,
+            Kind::Reply,
+            Kind::Callbacks,
+            Kind::Inbox,
+            Kind::Sys,
+            Kind::Bus,
+            Kind::Stream,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == number)
     }
 }
 

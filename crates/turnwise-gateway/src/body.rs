@@ -49,20 +49,29 @@ pub(crate) fn require_plain(headers: &HeaderMap) -> Result<(), Failure> {
 /// Reads a whole body: refused by its announced length before anything is
 /// read, by count when it is chunked.
 pub(crate) async fn read(app: &App, body: Body) -> Result<Read<'_>, Failure> {
-    let bytes_max = app.config.body_bytes_max;
+    read_at_most(app, body, app.config.body_bytes_max).await
+}
+
+/// The same of a body that may be shorter only.
+pub(crate) async fn read_at_most(app: &App, body: Body, bytes_max: usize) -> Result<Read<'_>, Failure> {
+    let bytes_max = bytes_max.min(app.config.body_bytes_max);
     let announced = http_body::Body::size_hint(&body).exact();
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max).last());
     }
     let bytes_expected = announced.and_then(|bytes| usize::try_from(bytes).ok());
-    match timeout(app.config.body_time_max, gather(app, body, bytes_expected)).await {
+    match timeout(app.config.body_time_max, gather(app, body, bytes_expected, bytes_max)).await {
         Ok(read) => read.map_err(Failure::last),
         Err(_) => Err(too_slow().last()),
     }
 }
 
-async fn gather(app: &App, mut body: Body, bytes_expected: Option<usize>) -> Result<Read<'_>, Failure> {
-    let bytes_max = app.config.body_bytes_max;
+async fn gather(
+    app: &App,
+    mut body: Body,
+    bytes_expected: Option<usize>,
+    bytes_max: usize,
+) -> Result<Read<'_>, Failure> {
     let first = next(app, &mut body).await?.unwrap_or_default();
     if first.len() > bytes_max {
         return Err(too_large(bytes_max));

@@ -15,11 +15,16 @@ use http::uri::Authority;
 use http::{Method, Request, StatusCode};
 use turnwise_api::Code;
 
-const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, \
-                               Traceparent, X-API-Key, X-Request-Id";
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, \
+                               Producer-Epoch, Producer-Id, Producer-Seq, Stream-Closed, Stream-Expires-At, \
+                               Stream-Fork-Offset, Stream-Fork-Sub-Offset, Stream-Forked-From, Stream-Seq, \
+                               Stream-TTL, Traceparent, X-API-Key, X-Request-Id";
 
 /// What a page may read of an answer's head.
-const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy";
+const EXPOSED_HEADERS: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, ETag, Location, \
+                               Producer-Epoch, Producer-Expected-Seq, Producer-Received-Seq, Producer-Seq, \
+                               Stream-Closed, Stream-Cursor, Stream-Expires-At, Stream-Next-Offset, \
+                               Stream-SSE-Data-Encoding, Stream-TTL, Stream-Up-To-Date";
 
 /// Refuses what could be a web page that tricks a browser on this machine.
 pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Failure> {

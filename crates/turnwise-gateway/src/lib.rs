@@ -33,6 +33,7 @@ mod serve;
 mod span;
 mod sse;
 mod stall;
+mod streams;
 mod ticket;
 mod trace;
 mod wire;

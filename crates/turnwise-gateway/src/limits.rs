@@ -199,3 +199,24 @@ pub(crate) const BUS_EXCLUDED_MAX: usize = 100;
 pub(crate) const BUS_REPLY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Recipients told of one message.
 pub(crate) const BUS_RECIPIENTS_TOLD_MAX: u64 = 1_000;
+
+/// Bytes of one append to a stream, and of what a stream begins with.
+pub(crate) const STREAM_APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a stream's name: what stands behind `/streams/`.
+pub(crate) const STREAM_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a content type, a producer's id, or a writer's sequence.
+pub(crate) const STREAM_LABEL_BYTES_MAX: usize = 256;
+/// Longest time to live of a stream, and how far ahead it may end: a hundred years.
+pub(crate) const STREAM_TTL_SECONDS_MAX: u64 = 100 * 365 * 24 * 3_600;
+/// Greatest epoch and sequence of a producer: those that JavaScript counts with.
+pub(crate) const PRODUCER_NUMBER_MAX: u64 = (1 << 53) - 1;
+/// How long a long-poll waits for something to come.
+pub(crate) const LONG_POLL_MAX: Duration = Duration::from_secs(20);
+/// How long a stream is followed on one connection by server-sent events.
+pub(crate) const STREAM_SSE_TIME: Duration = Duration::from_secs(60);
+/// A cursor stands for so long a time.
+pub(crate) const CURSOR_INTERVAL: Duration = Duration::from_secs(20);
+/// A reader that brings its cursor back within that time gets one that is later by at most so many.
+pub(crate) const CURSOR_STEPS_MAX: u64 = 180;
+/// The organisation of streams on a server without keys, unless one is named.
+pub(crate) const STREAM_ORG_USUAL: &str = "default";

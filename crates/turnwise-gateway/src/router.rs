@@ -14,6 +14,7 @@ use crate::scope::Access::{
     Write,
 };
 use crate::sse::{stream, subscribe, tail};
+use crate::streams::{read, write};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::handler::Handler;
@@ -83,6 +84,10 @@ fn table() -> Vec<Route> {
         route(Method::POST, "/api/v1/bus/workspaces/{workspace_id}/broadcast", Bus, bus::broadcast),
         route(Method::POST, "/api/v1/bus/topics/{topic}/messages", Bus, bus::to_topic),
         route(Method::GET, "/api/v1/bus/receipts/{bus_message_id}", BusRead, look::receipt),
+        route(Method::PUT, "/streams/{*path}", TopicsWrite, write::create),
+        route(Method::POST, "/streams/{*path}", TopicsWrite, write::append),
+        route(Method::DELETE, "/streams/{*path}", TopicsWrite, write::delete),
+        route(Method::GET, "/streams/{*path}", TopicsRead, read::read),
         route(Method::GET, "/api/v1/status", Metrics, status::show),
         route(Method::GET, "/api/v1/tail", Read, tail::follow),
         route(Method::GET, "/health", Open, health::health),

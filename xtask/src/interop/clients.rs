@@ -1,7 +1,7 @@
 //! What each client does.
 
 use super::proxy::Proxy;
-use super::{Outcome, Scene, Server, url};
+use super::{Outcome, Scene, Server, streams, url};
 use crate::running::free_port;
 use anyhow::{Result, ensure};
 use std::path::Path;
@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 const CLIENT_SECONDS_MAX: &str = "170";
 /// Cuts that a stream of eight parts must have seen when it is cut at every event.
 const CUTS_MIN: usize = 9;
-/// A key for the server under schemathesis.
-const KEY: &str = "interop-key-c0a1b2c3d4e5f60718293a4b5c6d7e8f";
+/// A key for servers that want one.
+pub(super) const KEY: &str = "interop-key-c0a1b2c3d4e5f60718293a4b5c6d7e8f";
 /// What callbacks are signed with.
 const SECRETS: [&str; 2] = [
     "whsec_aW50ZXJvcC1zZWNyZXQtb2YtdG9kYXktMDEyMzQ1Njc=",
@@ -24,13 +24,15 @@ const EXAMPLES_MAX: &str = "30";
 type Part = fn(&Scene) -> Result<Outcome>;
 
 /// All of them, in this order.
-pub(super) const PARTS: [(&str, Part); 7] = [
+pub(super) const PARTS: [(&str, Part); 9] = [
     ("npm eventsource, cut at every event", eventsource),
     ("PyPI httpx-sse, cut at every event", httpx_sse),
     ("chromium by playwright-core, cut at every event", browser),
     ("random events, read by npm eventsource-parser and PyPI httpx-sse", wire),
     ("npm standardwebhooks", webhooks_by_npm),
     ("PyPI standardwebhooks", webhooks_by_pypi),
+    ("npm @durable-streams/client", streams::client),
+    ("npm @durable-streams/server-conformance-tests", streams::suite),
     ("schemathesis", schemathesis),
 ];
 
@@ -137,6 +139,8 @@ fn schemathesis(scene: &Scene) -> Result<Outcome> {
     command.args(["--exclude-checks", "positive_data_acceptance,use_after_free"]);
     // They have no end, and this client waits for ends.
     command.args(["--exclude-path", "/api/v1/tail", "--exclude-path", "/api/v1/subscribe"]);
+    // The same of its live reads; a suite of its own asks for the rest.
+    command.args(["--exclude-path", "/streams/{path}"]);
     command.env("SCHEMATHESIS_HOOKS", "checks");
     let shown = finish(&mut command, scene)?;
     Ok(Outcome::Ran(counted(&shown).to_owned()))
@@ -148,10 +152,15 @@ fn counted(shown: &str) -> &str {
 }
 
 /// Runs it to its end; what it printed.
-fn finish(command: &mut Command, scene: &Scene) -> Result<String> {
+pub(super) fn finish(command: &mut Command, scene: &Scene) -> Result<String> {
+    finish_within(command, scene, CLIENT_SECONDS_MAX)
+}
+
+/// The same of one that may take longer.
+pub(super) fn finish_within(command: &mut Command, scene: &Scene, seconds: &str) -> Result<String> {
     let folder: &Path = &scene.clients.folder;
     let mut limited = Command::new("timeout");
-    limited.arg(CLIENT_SECONDS_MAX).arg(command.get_program()).args(command.get_args());
+    limited.arg(seconds).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         limited.envs(value.map(|value| (name, value)));
     }

@@ -1,11 +1,13 @@
 //! Clients that others wrote, against a real server with the fake agent: npm
 //! `eventsource` and PyPI `httpx-sse` with their connection cut at every event,
-//! a browser, and schemathesis over `/openapi.json`. Their versions are pinned
+//! a browser, the suite and the client of the Durable Streams protocol, and
+//! schemathesis over `/openapi.json`. Their versions are pinned
 //! in `interop/`; they are installed below the target folder and kept there.
 
 mod clients;
 mod install;
 mod proxy;
+mod streams;
 
 use crate::running::{Running, Scratch, free_port};
 use anyhow::{Context, Result, ensure};
@@ -65,8 +67,14 @@ struct Server {
 
 impl Server {
     fn start(scene: &Scene, settings: &[(&str, &str)]) -> Result<Server> {
+        Server::start_with(scene, settings, "")
+    }
+
+    /// The same with this in its TOML file.
+    fn start_with(scene: &Scene, settings: &[(&str, &str)], toml: &str) -> Result<Server> {
         let port = free_port()?;
         let scratch = Scratch::new(port)?;
+        std::fs::write(scratch.0.join("turnwise.toml"), toml)?;
         let mut command = Command::new(&scene.turnwise);
         command.arg("serve").current_dir(&scratch.0);
         if !settings.iter().any(|(name, _)| *name == "WORKER_BASE_URL") {

@@ -156,6 +156,14 @@ fn header_references(names: &[&str]) -> Value {
 
 /// Every header of an answer, by name.
 pub(super) fn headers() -> Value {
+    let mut all = common_headers();
+    if let Some(all) = all.as_object_mut() {
+        super::streams::headers(all);
+    }
+    all
+}
+
+fn common_headers() -> Value {
     let text = |description: &str, example: &str| json!({ "description": description, "schema": { "type": "string" }, "example": example });
     let mut id =
         text("The request's id: the client's own if it sent one, else a new one.", "00c0ffee00c0ffee-1f");

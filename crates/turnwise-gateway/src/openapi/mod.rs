@@ -10,6 +10,7 @@ mod parameters;
 mod queue_examples;
 mod queues;
 mod schemas;
+mod streams;
 mod topics;
 
 use crate::error::Failure;
@@ -65,7 +66,8 @@ fn document() -> Value {
     for route in router::routes() {
         let method = route.method.as_str().to_ascii_lowercase();
         let Some(operation) = operations::find(&method, route.path) else { continue };
-        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        // What takes up the rest of a path is a name like any other here.
+        let path = paths.entry(route.path.replace("{*", "{")).or_insert_with(|| json!({}));
         if let Some(path) = path.as_object_mut() {
             path.insert(method, described(operation, route.access));
         }
@@ -126,6 +128,9 @@ fn described(operation: &Operation, access: Access) -> Value {
             }}}),
         );
         topics::media(operation.id, described);
+    }
+    if let Some(described) = described.as_object_mut() {
+        streams::media(operation.id, described);
     }
     described
 }

@@ -5,6 +5,7 @@ use super::bus;
 use super::callbacks;
 use super::queues;
 use super::schemas;
+use super::streams;
 use super::topics;
 use serde_json::{Value, json};
 use turnwise_api::Code;
@@ -45,6 +46,7 @@ pub(super) fn tags() -> Value {
         topics::tag(),
         queues::tag(),
         bus::tag(),
+        streams::tag(),
         { "name": HEALTH, "description": "For load balancers and monitors. Answered from counters, without a key." },
         { "name": WATCHING, "description": "For who runs the node: what it holds and does." },
         { "name": DESCRIPTION, "description": "This description, for programs and for people. Open to all." },
@@ -64,6 +66,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         .chain(topics::OPERATIONS)
         .chain(queues::OPERATIONS)
         .chain(bus::OPERATIONS)
+        .chain(streams::OPERATIONS)
 }
 
 /// Those about conversations, health and this description.

@@ -58,6 +58,7 @@ pub(super) fn all() -> Value {
         super::topics::parameters(all);
         super::queues::parameters(all);
         super::bus::parameters(all);
+        super::streams::parameters(all);
     }
     all
 }

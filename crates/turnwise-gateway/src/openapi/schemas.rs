@@ -84,8 +84,7 @@ pub(super) fn all() -> Value {
             "position": { "type": "integer", "minimum": 1, "description": "The turn's place now, counting the one in progress." },
         },
     }));
-    all.insert("Document".to_owned(), json!({ "type": "object", "description": "An OpenAPI document." }));
-    all.insert("Text".to_owned(), json!({ "type": "string" }));
+    plain(&mut all);
     let mut all = Value::Object(all);
     super::callbacks::conditions(&mut all);
     super::topics::conditions(&mut all);
@@ -96,6 +95,13 @@ pub(super) fn all() -> Value {
         code.insert("enum".to_owned(), Code::ALL.map(Code::name).as_slice().into());
     }
     all
+}
+
+/// What has no form of its own.
+fn plain(all: &mut Map<String, Value>) {
+    all.insert("Document".to_owned(), json!({ "type": "object", "description": "An OpenAPI document." }));
+    all.insert("Text".to_owned(), json!({ "type": "string" }));
+    all.insert("StreamBytes".to_owned(), json!({ "description": "Bytes of the stream's own type." }));
 }
 
 pub(super) fn add<T: ToSchema>(all: &mut Map<String, Value>) {

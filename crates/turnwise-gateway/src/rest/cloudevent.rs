@@ -150,8 +150,13 @@ fn decoded(value: &[u8]) -> Option<String> {
             inner.iter().filter(keep).copied().collect::<Vec<u8>>().into()
         }
     };
+    percent_decoded(&value)
+}
+
+/// What stands for itself, and bytes as `%` and two digits.
+pub(crate) fn percent_decoded(value: &[u8]) -> Option<String> {
     let mut text = Vec::with_capacity(value.len());
-    let mut rest = &*value;
+    let mut rest = value;
     while let Some((first, behind)) = rest.split_first() {
         let digits = behind.get(..2).filter(|two| *first == b'%' && two.iter().all(u8::is_ascii_hexdigit));
         let hex = digits.and_then(|digits| std::str::from_utf8(digits).ok());

@@ -69,10 +69,10 @@ pub(crate) async fn follow(
 }
 
 /// Counts as an open stream while it is kept, in all and of its key.
-pub(super) type Seat = [Held; 2];
+pub(crate) type Seat = [Held; 2];
 
 /// A place for one more reader.
-pub(super) fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
+pub(crate) fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
     let (all, own) = (&app.counts.streams, &caller.holder().streams);
     // Taken first, then compared: of those that come at once none is overlooked.
     let seat = [all.hold(), own.hold()];
@@ -91,7 +91,7 @@ pub(super) fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
 }
 
 /// The same events; a scraper is told how many there were, and that somebody reads.
-pub(super) fn counted<T: 'static>(
+pub(crate) fn counted<T: 'static>(
     app: &Arc<App>,
     seat: Seat,
     events: BoxStream<'static, Result<T, BrokerError>>,

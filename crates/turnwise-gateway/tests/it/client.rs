@@ -230,7 +230,9 @@ impl Open {
         let (block, rest) = self.text.split_once("\n\n").unwrap();
         let mut event = Event { id: None, name: "none".to_owned(), data: String::new() };
         for line in block.lines() {
-            match line.split_once(": ") {
+            let field =
+                line.split_once(':').map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value)));
+            match field {
                 Some(("", comment)) => self.comments.push(comment.to_owned()),
                 Some(("id", id)) => {
                     event.id = Some(id.to_owned());

@@ -28,6 +28,7 @@ mod serving;
 mod slow;
 mod store_trouble;
 mod stream;
+mod streams;
 mod submission;
 mod subscribe;
 mod tail;

@@ -72,6 +72,7 @@ pub(crate) fn filled(path: &str, message_id: &str, user_id: &str) -> String {
     let path = path.replace("{queue}", "jobs").replace("{id}", message_id);
     let path = path.replace("{agent_id}", "a").replace("{workspace_id}", "w");
     let path = path.replace("{bus_message_id}", "msg_00000000000000000000000000000000");
+    let path = path.replace("{*path}", "a/b");
     assert!(!path.contains('{'), "say what stands for the names in {path}");
     match path.as_str() {
         "/api/v1/stream" => format!("{path}?user_id={user_id}&message_id={message_id}"),

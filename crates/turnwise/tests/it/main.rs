@@ -28,6 +28,7 @@ mod secrets;
 mod send;
 mod storm;
 mod stream;
+mod streams;
 mod support;
 mod topics;
 mod watch;
