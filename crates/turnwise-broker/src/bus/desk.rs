@@ -33,6 +33,8 @@ pub(super) struct Desk {
     /// When a message that was put back comes again.
     due: Mutex<Option<Instant>>,
     pub(super) changed: Notify,
+    /// Held until it is noted that what was handed out is delivered: its end is noted behind that.
+    noting: tokio::sync::Mutex<()>,
 }
 
 /// A message in the hands of connections.
@@ -56,6 +58,7 @@ impl Desk {
             leavers: Mutex::default(),
             due: Mutex::default(),
             changed: Notify::new(),
+            noting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -164,6 +167,7 @@ impl Desk {
         if settlements.is_empty() {
             return Ok(answers);
         }
+        drop(self.noting.lock().await);
         let settled = broker.0.store.settle(settlements).await?;
         for ((place, id, delay), settled) in places.into_iter().zip(settled) {
             let answer = match settled {
@@ -294,6 +298,7 @@ impl Desk {
         };
         let found = broker.0.store.claim(ask).await?;
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let _noting = self.noting.lock().await;
         let mut news = Vec::new();
         for delivery in found {
             news.extend(self.hand_out(broker, room, delivery)?);
