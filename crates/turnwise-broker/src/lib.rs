@@ -70,7 +70,7 @@ pub use submit::{Submission, Submitted};
 pub use timeline::{Step, StepKind};
 pub use topics::{
     EventBody, Publication, PublishedBatch, PublishedEvent, Retention, SubscribeFrom, Subscribed,
-    Subscription, SubscriptionPlace, TopicEvent, TopicPage, TopicView,
+    Subscription, SubscriptionChanges, SubscriptionPlace, TopicEvent, TopicPage, TopicView,
 };
 pub use turn::{TurnEnd, TurnError, TurnState, TurnView};
 pub use work::{

@@ -93,10 +93,16 @@ pub(crate) const FEED_STRETCHES_MAX: usize = 64;
 pub(crate) const FEED_BYTES_MAX: usize = 1024 * 1024;
 /// Pages in a row without an event after which a store that never stands still was read to its end.
 pub(crate) const FEED_EMPTY_PAGES_MAX: u32 = 3;
+/// About what one reader of many takes to pass on what it is woken for.
+pub(crate) const WAKE_TIME_OF_READER: Duration = Duration::from_micros(5);
 /// Events that a subscription which is behind reads ahead of its reader.
 pub(crate) const SUBSCRIBED_PAGE: u32 = 32;
 /// First wait for an event that was hinted at and is not to be seen yet.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Changes of a subscription that wait for it.
+pub(crate) const CHANGES_WAITING_MAX: usize = 4;
+/// What a subscription remembers of what it has handed out, while it reads the same stretch again for others.
+pub(crate) const REPLAYS_MAX: usize = 256;
 /// Silence after which a subscriber is told the place it has come to.
 pub(crate) const PLACE_INTERVAL: Duration = Duration::from_secs(15);
 /// Unless it is said otherwise, events of a topic that are older than this go.

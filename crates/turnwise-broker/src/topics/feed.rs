@@ -3,22 +3,27 @@
 //! is further behind reads for himself. Nobody needs it: the store has it all.
 
 use super::place::SubscriptionPlace;
-use super::{TopicEvent, pattern};
+use super::{TopicEvent, pattern, pump};
 use crate::broker::Broker;
 use crate::error::BrokerError;
 use crate::limits::{FEED_BYTES_MAX, FEED_EMPTY_PAGES_MAX, FEED_PAGE, FEED_STRETCHES_MAX};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
-use tokio::time::Instant;
-use turnwise_core::{Event, NameError, ReadMany, StoreError, StorePosition, TopicName, TopicPattern};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use turnwise_core::{
+    Event, NameError, ReadMany, StoreError, StorePosition, TopicFilter, TopicName, TopicPattern,
+};
 use turnwise_metrics::Counter;
 
 /// The feeds of this node, by organisation.
 #[derive(Default)]
 pub(crate) struct Feeds {
     by_org: Mutex<HashMap<String, Weak<Feed>>>,
+    /// One reads for each feed that is there.
+    pumps: TaskTracker,
     /// Events that were stored, repeats among them.
     pub(crate) published: Counter,
 }
@@ -27,6 +32,7 @@ impl Feeds {
     /// Takes part in an org's feed, which begins at `end` if nobody else does.
     pub(super) fn join(
         &self,
+        broker: &Broker,
         org: &str,
         patterns: &Arc<[TopicPattern]>,
         end: StorePosition,
@@ -39,6 +45,10 @@ impl Feeds {
                 feeds.retain(|_, feed| feed.strong_count() > 0);
                 let feed = Arc::new(Feed::new(everything, end));
                 feeds.insert(org.to_owned(), Arc::downgrade(&feed));
+                let deserted = feed.deserted.clone();
+                // From here on what is published is hinted at.
+                let hints = broker.0.store.watch(TopicFilter::Patterns(feed.everything.to_vec()));
+                self.pumps.spawn(pump::run(broker.clone(), Arc::downgrade(&feed), hints, deserted));
                 feed
             }
         };
@@ -58,6 +68,13 @@ impl Feeds {
 pub(super) struct Listening {
     feed: Arc<Feed>,
     number: u64,
+}
+
+impl Listening {
+    /// It is about these from now on.
+    pub(super) fn listen_for(&self, patterns: &Arc<[TopicPattern]>) {
+        self.feed.listening.lock().patterns.insert(self.number, Arc::clone(patterns));
+    }
 }
 
 impl std::ops::Deref for Listening {
@@ -96,10 +113,19 @@ impl Listeners {
 /// The newest events of one organisation.
 pub(super) struct Feed {
     everything: [TopicPattern; 1],
+    /// There may be something new: its value means nothing.
+    news: watch::Sender<()>,
+    deserted: CancellationToken,
     listening: Mutex<Listeners>,
     ring: Mutex<Ring>,
     /// Held by the one who reads for all.
     reading: tokio::sync::Mutex<()>,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.deserted.cancel();
+    }
 }
 
 /// Events of one page.
@@ -127,10 +153,38 @@ impl Feed {
     fn new(everything: [TopicPattern; 1], end: StorePosition) -> Feed {
         Feed {
             everything,
+            news: watch::Sender::new(()),
+            deserted: CancellationToken::new(),
             listening: Mutex::default(),
             ring: Mutex::new(Ring::new(end)),
             reading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Wakes all readers.
+    pub(super) fn tell(&self) {
+        self.news.send_replace(());
+    }
+
+    /// Wakes when somebody is told of.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// How many read.
+    pub(super) fn listeners(&self) -> usize {
+        self.listening.lock().patterns.len()
+    }
+
+    /// Up to where it was read.
+    pub(super) fn end(&self) -> StorePosition {
+        self.ring.lock().end
+    }
+
+    /// The failure of a look that was begun after that one.
+    pub(super) fn failure(&self, since: u64) -> Option<BrokerError> {
+        let ring = self.ring.lock();
+        ring.failed.as_ref().filter(|(number, _)| *number > since).map(|(_, error)| error.clone())
     }
 
     /// Where a reader at this place goes on.
@@ -142,13 +196,6 @@ impl Feed {
     /// greater number.
     pub(super) fn begun(&self) -> u64 {
         self.ring.lock().begun
-    }
-
-    /// The same, but one that was begun within this time will do.
-    pub(super) fn begun_before(&self, age: Duration) -> u64 {
-        let ring = self.ring.lock();
-        let is_new = ring.begun_at.is_some_and(|at| at.elapsed() < age);
-        if is_new { ring.begun.saturating_sub(1) } else { ring.begun }
     }
 
     /// Whether a look that was begun after that one came to the end.
@@ -168,7 +215,6 @@ impl Feed {
                 return Err(error.clone());
             }
             ring.begun += 1;
-            ring.begun_at = Some(Instant::now());
             (ring.end, ring.begun)
         };
         let page = self.page(broker, after).await;
@@ -214,7 +260,6 @@ struct Ring {
     stretches: VecDeque<Arc<Stretch>>,
     bytes: usize,
     begun: u64,
-    begun_at: Option<Instant>,
     /// The number of the last look that found the end.
     whole: u64,
     empty_pages: u32,
@@ -229,7 +274,6 @@ impl Ring {
             stretches: VecDeque::new(),
             bytes: 0,
             begun: 0,
-            begun_at: None,
             whole: 0,
             empty_pages: 0,
             failed: None,

@@ -2,15 +2,19 @@
 //! their organisation. What the broker keeps for itself has other kinds of
 //! names, which nothing here reaches.
 
+mod changes;
 mod feed;
 mod gap;
 mod look;
 mod place;
 mod publish;
+mod pump;
 mod record;
 mod retention;
 mod subscribe;
+mod wanted;
 
+pub use changes::SubscriptionChanges;
 pub(crate) use feed::Feeds;
 pub use look::{TopicPage, TopicView};
 pub use place::SubscriptionPlace;
@@ -60,6 +64,8 @@ pub struct TopicEvent {
     pub place: Option<SubscriptionPlace>,
     /// For who sends it to many: its bytes, which are the same for all.
     pub wire: OnceLock<Bytes>,
+    /// The same for those who are sent it in another form.
+    pub frame: OnceLock<Bytes>,
 }
 
 impl TopicEvent {
@@ -85,6 +91,7 @@ impl TopicEvent {
             at: event.appended_at,
             place,
             wire: OnceLock::new(),
+            frame: OnceLock::new(),
         })
     }
 }

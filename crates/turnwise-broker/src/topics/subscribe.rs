@@ -2,21 +2,23 @@
 //! oldest or from a place. Everything comes from the store; what is new, all
 //! subscriptions of an organisation on this node read together.
 
+use super::changes::{Change, Changes, SubscriptionChanges};
 use super::feed::{Listening, Standing, Stretch, events_of};
 use super::place::SubscriptionPlace;
+use super::wanted::Wanted;
 use super::{TopicEvent, pattern};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::{LOOK_AGAIN, PLACE_INTERVAL, SUBSCRIBED_PAGE};
-use crate::wait::next_hint;
+use crate::limits::{PLACE_INTERVAL, SUBSCRIBED_PAGE};
 use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use futures_util::{FutureExt, StreamExt};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
-use turnwise_core::{StorePosition, TopicFilter, TopicName, TopicPattern};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep};
+use turnwise_core::{NameError, StorePosition, TopicPattern};
 
 /// Where a subscription begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub enum Subscribed {
     Place(SubscriptionPlace),
     /// Events that followed the last place may not be kept any longer. It goes on here.
     Gap(SubscriptionPlace),
+    /// What was asked for last holds from here on; the place from which newly wanted events come.
+    Changed(SubscriptionPlace),
+    /// What was asked for last cannot be had: as many replays as may be are under way. Nothing was changed.
+    Refused,
 }
 
 /// The events of a subscription. It has no end, but after an error.
@@ -55,61 +61,85 @@ impl Broker {
         patterns: &[String],
         from: SubscribeFrom,
     ) -> Result<Subscription, BrokerError> {
-        let patterns: Result<Arc<[TopicPattern]>, _> =
-            patterns.iter().map(|matching| pattern(org, matching)).collect();
-        let patterns = patterns?;
-        // Before the end is known: what is published behind it is hinted at.
-        let hints = self.0.store.watch(TopicFilter::Patterns(patterns.to_vec()));
+        Ok(self.subscribe_changing(org, patterns, from).await?.0)
+    }
+
+    /// The same, and its topics and patterns can be changed while it goes on. Events of those that are added come
+    /// in the one order of all, each once: when they begin before what was handed out, what was is not
+    /// handed out again, and newer events wait behind them.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn subscribe_changing(
+        &self,
+        org: &str,
+        patterns: &[String],
+        from: SubscribeFrom,
+    ) -> Result<(Subscription, SubscriptionChanges), BrokerError> {
+        let patterns = patterns_of(org, patterns)?;
         let end = self.0.store.end().await?;
-        let feed = self.0.feeds.join(org, &patterns, end)?;
-        let now = SubscriptionPlace::behind(end);
-        let (place, first) = match from {
-            SubscribeFrom::Now => (now, Subscribed::Place(now)),
-            SubscribeFrom::Earliest => {
-                let place = SubscriptionPlace::earliest(end.epoch);
-                (place, Subscribed::Place(place))
-            }
-            // Of this history, but not yet there: it is none that was given out.
-            SubscribeFrom::After(place) if place.epoch == end.epoch && place.read_after() > end => {
-                (now, Subscribed::Gap(now))
-            }
-            SubscribeFrom::After(place) => (place, Subscribed::Place(place)),
-        };
+        let feed = self.0.feeds.join(self, org, &patterns, end)?;
+        let (place, is_gap) = from.begin(end);
+        let first = if is_gap { Subscribed::Gap(place) } else { Subscribed::Place(place) };
+        let changes = Arc::<Changes>::default();
+        let handle = changes.handle(org);
         let subscriber = Subscriber {
             broker: self.clone(),
-            wanted: Some(feed.begun()),
+            look_after: Some(feed.begun()),
+            news: feed.news(),
+            waits_since: feed.begun(),
             feed,
+            wanted: Wanted::new(&patterns, place),
             patterns,
-            hints: Some(hints),
+            changes,
             place,
+            quiet: Box::pin(sleep(PLACE_INTERVAL)),
             told: (place, Instant::now()),
             pending: VecDeque::from([first]),
-            expects: false,
-            took: false,
-            pause: self.0.config.poll_interval,
             finished: false,
         };
-        Ok(unfold(subscriber, Subscriber::step).boxed())
+        Ok((unfold(subscriber, Subscriber::step).boxed(), handle))
     }
+}
+
+impl SubscribeFrom {
+    /// The place it stands for while the store ends here, and whether something is missing before it.
+    fn begin(self, end: StorePosition) -> (SubscriptionPlace, bool) {
+        match self {
+            SubscribeFrom::Now => (SubscriptionPlace::behind(end), false),
+            SubscribeFrom::Earliest => (SubscriptionPlace::earliest(end.epoch), false),
+            // Of this history, but not yet there: it is none that was given out.
+            SubscribeFrom::After(place) if place.epoch == end.epoch && place.read_after() > end => {
+                (SubscriptionPlace::behind(end), true)
+            }
+            SubscribeFrom::After(place) => (place, false),
+        }
+    }
+}
+
+/// Patterns of one organisation.
+pub(super) fn patterns_of(org: &str, patterns: &[String]) -> Result<Arc<[TopicPattern]>, NameError> {
+    patterns.iter().map(|matching| pattern(org, matching)).collect()
 }
 
 struct Subscriber {
     broker: Broker,
     feed: Listening,
+    wanted: Wanted,
+    /// Those of `wanted`.
     patterns: Arc<[TopicPattern]>,
-    hints: Option<BoxStream<'static, TopicName>>,
+    changes: Arc<Changes>,
+    news: watch::Receiver<()>,
+    /// Looks with a greater number than this were begun since.
+    waits_since: u64,
     place: SubscriptionPlace,
+    /// Until it is time to look how long the reader has not been told its place.
+    quiet: Pin<Box<Sleep>>,
     /// The last place that the reader knows, and since when.
     told: (SubscriptionPlace, Instant),
     pending: VecDeque<Subscribed>,
     /// A look at the store with a greater number than this is wanted.
-    wanted: Option<u64>,
-    /// A hint came and what it is about did not.
-    expects: bool,
-    /// Something came since the last hint.
-    took: bool,
-    /// Until the next look without a hint.
-    pause: Duration,
+    look_after: Option<u64>,
     finished: bool,
 }
 
@@ -118,10 +148,19 @@ type Step = Option<(Result<Subscribed, BrokerError>, Subscriber)>;
 impl Subscriber {
     async fn step(mut self) -> Step {
         loop {
+            if let Some(change) = self.changes.take()
+                && let Err(error) = self.change(change).await
+            {
+                self.finished = true;
+                return Some((Err(error), self));
+            }
             if let Some(next) = self.pending.pop_front() {
                 let place = match &next {
                     Subscribed::Event(event) => event.place,
-                    Subscribed::Place(place) | Subscribed::Gap(place) => Some(*place),
+                    Subscribed::Place(place) | Subscribed::Gap(place) | Subscribed::Changed(place) => {
+                        Some(*place)
+                    }
+                    Subscribed::Refused => None,
                 };
                 if let Some(place) = place {
                     self.told = (place, Instant::now());
@@ -147,15 +186,19 @@ impl Subscriber {
             }
             Standing::Behind(start) => self.catch_up(start).await,
             Standing::AtEnd(end) => {
-                self.place = self.place.max(SubscriptionPlace::behind(end));
-                match self.wanted {
+                self.come_to(self.place.max(SubscriptionPlace::behind(end)));
+                match self.look_after {
                     Some(since) if !self.feed.has_looked(since) => self.feed.look(&self.broker, since).await,
                     Some(_) => {
-                        self.wanted = None;
+                        self.look_after = None;
                         // A look may have come to the end between our two questions.
                         Ok(())
                     }
                     None => {
+                        if let Some(error) = self.feed.failure(self.waits_since) {
+                            return Err(error);
+                        }
+                        self.waits_since = self.feed.begun();
                         self.wait().await;
                         Ok(())
                     }
@@ -171,12 +214,16 @@ impl Subscriber {
         }
         for event in &stretch.events {
             let Some(place) = event.place else { continue };
-            if place > self.place && self.is_mine(&event.topic) {
+            if place > self.place && self.wanted.takes(&event.topic, place) {
                 self.pending.push_back(Subscribed::Event(Arc::clone(event)));
             }
         }
-        self.took |= !self.pending.is_empty();
-        self.place = SubscriptionPlace::behind(stretch.to);
+        self.come_to(SubscriptionPlace::behind(stretch.to));
+    }
+
+    fn come_to(&mut self, place: SubscriptionPlace) {
+        self.place = place;
+        self.wanted.read_up_to(place);
     }
 
     /// Reads a page for this reader alone, who is behind what the feed holds.
@@ -186,22 +233,22 @@ impl Subscriber {
         let (next, gap, is_empty) = (page.next, page.gap, page.events.is_empty());
         let is_same = next.epoch == after.epoch;
         let events = events_of(page);
-        if gap && (!is_same || self.broker.may_have_missed(&self.patterns, self.place).await?) {
+        let missed = self.wanted.patterns_at(self.place);
+        if gap && (!is_same || self.broker.may_have_missed(&missed, self.place).await?) {
             self.gap(events.first().and_then(|event| event.place).or(Some(SubscriptionPlace::behind(next))));
         }
         for event in events {
             let Some(place) = event.place else { continue };
-            if place > self.place || !is_same {
+            if (place > self.place || !is_same) && self.wanted.takes(&event.topic, place) {
                 self.pending.push_back(Subscribed::Event(Arc::new(event)));
             }
         }
-        self.took |= !self.pending.is_empty();
         let has_moved = next != after;
-        self.place = SubscriptionPlace::behind(next);
+        self.come_to(SubscriptionPlace::behind(next));
         if is_empty && !has_moved {
             if start.epoch == next.epoch {
                 // All that the feed begins after was there when this was read, and there was nothing.
-                self.place = self.place.max(SubscriptionPlace::behind(start));
+                self.come_to(self.place.max(SubscriptionPlace::behind(start)));
             } else {
                 // The feed does not know yet that the store came back with another history.
                 self.feed.look(&self.broker, self.feed.begun()).await?;
@@ -215,32 +262,61 @@ impl Subscriber {
         self.pending.push_back(Subscribed::Gap(first.map_or(self.place, SubscriptionPlace::before)));
     }
 
-    fn is_mine(&self, topic: &TopicName) -> bool {
-        self.patterns.iter().any(|pattern| pattern.matches(topic))
+    /// Wants something else from now on.
+    async fn change(&mut self, change: Change) -> Result<(), BrokerError> {
+        let begin = match change {
+            Change::Remove(gone) => {
+                self.wanted.remove(&gone);
+                self.listen_for(self.wanted.patterns().into());
+                // Of what was read but not handed out, nothing that is not wanted any longer.
+                let patterns = Arc::clone(&self.patterns);
+                self.pending.retain(|next| match next {
+                    Subscribed::Event(event) => patterns.iter().any(|pattern| pattern.matches(&event.topic)),
+                    Subscribed::Place(_)
+                    | Subscribed::Gap(_)
+                    | Subscribed::Changed(_)
+                    | Subscribed::Refused => true,
+                });
+                self.place
+            }
+            Change::Add(new, from) => {
+                let mut all = self.wanted.patterns();
+                all.extend(new.iter().cloned());
+                self.listen_for(all.into());
+                let end = self.broker.0.store.end().await?;
+                let (begin, is_gap) = from.begin(end);
+                let Some(place) = self.wanted.add(&new, begin, self.place) else {
+                    self.listen_for(self.wanted.patterns().into());
+                    self.pending.push_back(Subscribed::Refused);
+                    return Ok(());
+                };
+                self.listen_for(self.wanted.patterns().into());
+                self.place = place;
+                self.look_after = Some(self.feed.begun());
+                if is_gap {
+                    self.gap(Some(begin));
+                }
+                begin
+            }
+        };
+        self.pending.push_back(Subscribed::Changed(begin));
+        Ok(())
     }
 
-    /// Waits for a hint, or until it is time to look without one.
+    fn listen_for(&mut self, patterns: Arc<[TopicPattern]>) {
+        self.feed.listen_for(&patterns);
+        self.patterns = patterns;
+    }
+
+    /// Waits until there may be something new, or until it is time to tell the place.
     async fn wait(&mut self) {
-        let poll_interval = self.broker.0.config.poll_interval;
-        if self.expects && !self.took {
-            // What was hinted at is stored, but not to be seen yet: other writes that began before it still run.
-            self.pause = LOOK_AGAIN.min(poll_interval);
-            self.expects = false;
-        }
         tokio::select! {
             biased;
-            hint = next_hint(self.hints.as_mut()) => {
-                if hint.is_none() {
-                    self.hints = None;
-                }
-                // Those that came meanwhile are about the same look.
-                while let Some(Some(Some(_))) = self.hints.as_mut().map(|hints| hints.next().now_or_never()) {}
-                self.wanted = Some(self.feed.begun());
-                (self.expects, self.took, self.pause) = (!self.took, false, poll_interval);
-            }
-            () = sleep(self.pause) => {
-                self.wanted = Some(self.feed.begun_before(self.pause / 2));
-                self.pause = (self.pause * 2).min(poll_interval);
+            // The feed is ours, too: it does not go away.
+            _ = self.news.changed() => {}
+            () = self.changes.wait() => {}
+            () = self.quiet.as_mut() => {
+                self.quiet.as_mut().reset(Instant::now() + PLACE_INTERVAL);
                 let (told, at) = self.told;
                 if self.place > told && at.elapsed() >= PLACE_INTERVAL {
                     self.pending.push_back(Subscribed::Place(self.place));

@@ -42,6 +42,9 @@ async fn take(stream: &mut Subscription, count: usize) -> Vec<String> {
             Subscribed::Event(event) => seen.push(data(&event)),
             Subscribed::Place(_) => {}
             Subscribed::Gap(place) => panic!("a gap before {place}"),
+            other @ (Subscribed::Changed(_) | Subscribed::Refused) => {
+                panic!("nothing was changed: {other:?}")
+            }
         }
     }
     seen

@@ -82,7 +82,8 @@ impl Shown for OfTopics {
     fn write(self, out: &mut BytesMut) -> bool {
         match self.0 {
             Subscribed::Event(event) => out.extend_from_slice(event.wire.get_or_init(|| wire(&event))),
-            Subscribed::Place(place) => encoder::place(out, &place),
+            Subscribed::Place(place) | Subscribed::Changed(place) => encoder::place(out, &place),
+            Subscribed::Refused => {}
             Subscribed::Gap(place) => {
                 encoder::own_event(
                     out,
