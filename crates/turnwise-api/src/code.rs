@@ -62,6 +62,8 @@ pub enum Code {
     Expired,
     /// The body is longer than allowed.
     BodyTooLarge,
+    /// The route is a WebSocket, and this was no handshake for one.
+    UpgradeRequired,
     /// The request line is longer than allowed.
     UriTooLong,
     /// The headers are more or longer than allowed.
@@ -134,7 +136,7 @@ const fn again(mut facts: Facts, retry_after: Option<u32>) -> Facts {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 53] = [
+    pub const ALL: [Code; 54] = [
         Code::NotJson,
         Code::BadRequest,
         Code::KeyInQuery,
@@ -164,6 +166,7 @@ impl Code {
         Code::Cancelled,
         Code::Expired,
         Code::BodyTooLarge,
+        Code::UpgradeRequired,
         Code::UriTooLong,
         Code::HeadersTooLarge,
         Code::HttpVersionUnsupported,
@@ -222,6 +225,7 @@ impl Code {
             Code::Cancelled => facts("cancelled", 409, "The turn was cancelled", "Send the message again if an answer is wanted after all."),
             Code::Expired => facts("expired", 410, "The turn is no longer there", "Send the message again with a new client_message_id."),
             Code::BodyTooLarge => facts("body_too_large", 413, "The body is too large", "Send a shorter message or recording."),
+            Code::UpgradeRequired => facts("upgrade_required", 426, "The route is a WebSocket", "Connect with a WebSocket client (RFC 6455, version 13)."),
             Code::UriTooLong => facts("uri_too_long", 414, "The request line is too long", "Send long values in a body."),
             Code::HeadersTooLarge => facts("headers_too_large", 431, "The headers are too large", "Send fewer or shorter headers."),
             Code::HttpVersionUnsupported => facts("http_version_unsupported", 505, "This version of HTTP is not spoken here", "Use HTTP/1.1; a proxy in front may speak others."),

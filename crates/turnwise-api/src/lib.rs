@@ -5,7 +5,9 @@ pub mod agent;
 pub mod bus;
 pub mod callback;
 pub mod code;
+pub mod connection;
 pub mod conversation;
+pub mod frame;
 pub mod health;
 pub mod message;
 pub mod problem;
@@ -29,9 +31,11 @@ pub use callback::{
     TurnCallback,
 };
 pub use code::Code;
+pub use connection::{ConnectionAnswer, ConnectionList, ConnectionState, ConnectionStats};
 pub use conversation::{
     QueueAnswer, QueueConversation, StreamError, TimelineStep, TurnAnswer, TurnFailure, TurnStep,
 };
+pub use frame::{AgentFrame, AgentMessage, ClientFrame, ServerFrame, Topics};
 pub use health::{Health, HealthStatus, Readiness, StoreCheck};
 pub use message::{
     ChatType, FIELDS_MAX, MessageAnswer, MessageFields, MessageRequest, MessageStatus, MessageType,
@@ -47,7 +51,7 @@ pub use queue::{
 pub use shallow::Shallow;
 pub use status::{NodeStatus, Part, StorePart, TailStep, TurnNumbers};
 pub use text::{Field, Text};
-pub use ticket::{TicketAnswer, TicketRequest, TicketStream};
+pub use ticket::{TicketAnswer, TicketConnection, TicketRequest, TicketStream, TicketTopics};
 pub use time::Rfc3339;
 pub use topic::{
     EventBatch, EventRequest, PublishAnswer, PublishResult, PublishResults, RetentionAnswer,

@@ -4,13 +4,48 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use utoipa::ToSchema;
 
-/// What `POST /api/v1/tickets` is asked.
+/// What `POST /api/v1/tickets` is asked: one of the three.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest<'a> {
     /// The stream it is to open.
-    #[serde(borrow)]
-    pub stream: TicketStream<'a>,
+    #[serde(borrow, default)]
+    pub stream: Option<TicketStream<'a>>,
+    /// The topics it is to follow, by `GET /api/v1/subscribe`.
+    #[serde(default)]
+    pub subscribe: Option<TicketTopics>,
+    /// The WebSocket it is to open, once.
+    #[serde(default)]
+    pub connect: Option<TicketConnection>,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TicketTopics {
+    /// Topics and patterns; the subscription names the same.
+    pub topics: Vec<String>,
+    /// Their organisation; without it the only one of the key.
+    #[serde(default)]
+    pub org_id: Option<String>,
+}
+
+/// Who a WebSocket connection is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TicketConnection {
+    /// Its organisation; without it the only one of the key.
+    #[serde(default)]
+    pub org_id: Option<String>,
+    /// Whose it is.
+    #[serde(default)]
+    pub user_id: Option<String>,
+    /// The workspace it takes part in.
+    #[serde(default)]
+    pub workspace_id: Option<String>,
+    /// The agent it is.
+    #[serde(default)]
+    pub agent_id: Option<String>,
 }
 
 /// One stream.

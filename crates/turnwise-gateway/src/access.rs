@@ -7,6 +7,8 @@ use crate::error::Failure;
 use crate::rest::query::Parameters;
 use crate::scope::Access;
 use crate::sse::stream;
+use crate::ticket::Tickets;
+use crate::ws::Identity;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,9 +16,13 @@ use http::request::Parts;
 use std::sync::Arc;
 use turnwise_api::Code;
 
+/// Left with a browser's request for a connection: its ticket is not good, which it is told over the connection.
+#[derive(Clone, Copy)]
+pub(crate) struct TicketRefused;
+
 /// Lets a request on to its route if whoever asks may; the route gets the [`Caller`].
 pub(crate) async fn admit(app: Arc<App>, access: Access, mut request: Request, next: Next) -> Response {
-    let caller = match caller(&app, access, &request) {
+    let caller = match caller(&app, access, &mut request) {
         Ok(caller) => caller,
         Err(failure) => return failure.into_response(),
     };
@@ -37,19 +43,51 @@ pub(crate) async fn admit(app: Arc<App>, access: Access, mut request: Request, n
 }
 
 /// Who asks: by a key, or where a ticket will do and no key is shown, by a ticket.
-fn caller(app: &App, access: Access, request: &Request) -> Result<Caller, Failure> {
-    if access == Access::Stream && !shows_key(request.headers()) {
+fn caller(app: &App, access: Access, request: &mut Request) -> Result<Caller, Failure> {
+    let takes_tickets = matches!(access, Access::Stream | Access::Subscribe | Access::Connect);
+    if takes_tickets && !shows_key(request.headers()) {
         let parameters = Parameters::of(request.uri())?;
         if let Some(ticket) = parameters.get("ticket") {
-            let refused = || Failure::new(Code::InvalidTicket, "Invalid ticket");
-            let user = parameters.get("user_id").ok_or_else(refused)?;
-            let id = parameters.get("message_id").and_then(|id| id.parse().ok()).ok_or_else(refused)?;
-            let tickets = app.tickets.as_ref().ok_or_else(refused)?;
-            let resumes = stream::resumes(request.headers(), &parameters);
-            return tickets.caller(ticket, user, id, resumes).ok_or_else(refused);
+            let shown =
+                app.tickets.as_ref().and_then(|tickets| shown(tickets, ticket, access, request, &parameters));
+            return match shown {
+                Some((caller, None)) => Ok(caller),
+                Some((caller, Some(identity))) => {
+                    request.extensions_mut().insert(identity);
+                    Ok(caller)
+                }
+                None if access == Access::Connect => {
+                    request.extensions_mut().insert(TicketRefused);
+                    Ok(Caller::nobody())
+                }
+                None => Err(Failure::new(Code::InvalidTicket, "Invalid ticket")),
+            };
         }
     }
     app.keys.caller(request.headers(), access)
+}
+
+/// Who shows a ticket, if it is good for this; and for a connection as whom.
+fn shown(
+    tickets: &Tickets,
+    ticket: &str,
+    access: Access,
+    request: &Request,
+    parameters: &Parameters,
+) -> Option<(Caller, Option<Identity>)> {
+    match access {
+        Access::Connect => tickets.connecting(ticket).map(|(caller, identity)| (caller, Some(identity))),
+        Access::Subscribe => {
+            let topics = parameters.get("topics")?.split(',').collect();
+            tickets.follower(ticket, &topics).map(|caller| (caller, None))
+        }
+        _ => {
+            let user = parameters.get("user_id")?;
+            let id = parameters.get("message_id")?.parse().ok()?;
+            let resumes = stream::resumes(request.headers(), parameters);
+            tickets.caller(ticket, user, id, resumes).map(|caller| (caller, None))
+        }
+    }
 }
 
 /// Only a route that is not open has a caller.

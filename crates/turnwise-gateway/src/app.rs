@@ -15,6 +15,7 @@ use crate::rate::Rates;
 use crate::request_id::{RequestIds, X_REQUEST_ID};
 use crate::ticket::Tickets;
 use crate::wire::refusal::{REFUSED, Refusal};
+use crate::ws::Connections;
 use crate::{error, guard, note};
 use axum::Router;
 use axum::body::Body;
@@ -47,6 +48,8 @@ pub(crate) struct App {
     /// Places for readers of `/api/v1/tail`.
     pub(crate) onlookers: Arc<Semaphore>,
     pub(crate) counts: Arc<HttpCounts>,
+    /// WebSocket connections.
+    pub(crate) sockets: Arc<Connections>,
     /// What goes on when a request is given up; `serve` waits for it.
     pub(crate) tasks: TaskTracker,
     /// All that `/metrics` tells.
@@ -67,6 +70,8 @@ impl App {
         let mut sources = std::mem::take(&mut config.metrics);
         sources.push(broker.metrics());
         sources.push(Arc::clone(&counts) as Arc<dyn Source>);
+        let sockets = Arc::new(Connections::new(config.request_id_seed));
+        sources.push(Arc::clone(&sockets) as Arc<dyn Source>);
         sources.push(Arc::clone(&counters) as Arc<dyn Source>);
         Arc::new(App {
             broker,
@@ -74,11 +79,12 @@ impl App {
             request_ids: RequestIds::new(config.request_id_seed),
             large_bodies: Semaphore::new(LARGE_BODIES_BYTES_MAX / UNIT_BYTES),
             answers: Room::new(config.answers_bytes_max),
-            rates: Rates::new(config.key_rate, config.conversation_rate),
+            rates: Rates::new(config.key_rate, config.conversation_rate, config.ws_frame_rate),
             tickets: config.ticket_secret.map(Tickets::new),
             counters,
             onlookers: Arc::new(Semaphore::new(ONLOOKERS_MAX)),
             counts,
+            sockets,
             tasks,
             sources,
             config,

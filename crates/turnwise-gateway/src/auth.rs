@@ -39,6 +39,10 @@ pub(crate) struct Holder {
     pub(crate) answers: Waiting,
     /// Its open streams.
     pub(crate) streams: Gauge,
+    /// Its WebSocket connections.
+    pub(crate) sockets: Gauge,
+    /// How often it sends frames.
+    pub(crate) frames: Meter,
 }
 
 impl Holder {
@@ -50,6 +54,8 @@ impl Holder {
             tickets: AtomicUsize::new(0),
             answers: Waiting::default(),
             streams: Gauge::default(),
+            sockets: Gauge::default(),
+            frames: Meter::default(),
         })
     }
 
@@ -134,9 +140,30 @@ impl Caller {
         Caller { holder, ticket: Some((digest, org)) }
     }
 
+    /// Refuses what the caller's key is not for.
+    pub(crate) fn require(&self, access: Access) -> Result<(), Failure> {
+        if access.is_granted_by(&self.holder.key.scopes) {
+            return Ok(());
+        }
+        let needed = access.scope().map_or("", Scope::name);
+        Err(Failure::new(Code::ScopeMissing, format!("This API key lacks the scope `{needed}`")))
+    }
+
     /// Cancelled when the caller may no longer do what it does.
     pub(crate) fn revoked(&self) -> CancellationToken {
         self.holder.revoked.clone()
+    }
+
+    /// One that may do nothing, to be told so.
+    pub(crate) fn nobody() -> Caller {
+        let key = ApiKey {
+            id: String::new(),
+            sha256: [0; 32],
+            orgs: vec![String::new()],
+            agents: Vec::new(),
+            scopes: Vec::new(),
+        };
+        Caller::with_key(&Holder::new(key))
     }
 
     /// One that may do everything.
@@ -221,11 +248,8 @@ impl KeyRing {
         let Some(holder) = select(&held.holders, |holder| digest.ct_eq(&holder.key.sha256)) else {
             return Err(Failure::new(Code::InvalidKey, "Invalid API key"));
         };
-        if !access.is_granted_by(&holder.key.scopes) {
-            let needed = access.scope().map_or("", Scope::name);
-            return Err(Failure::new(Code::ScopeMissing, format!("This API key lacks the scope `{needed}`")));
-        }
-        Ok(Caller::with_key(holder))
+        let caller = Caller::with_key(holder);
+        caller.require(access).map(|()| caller)
     }
 }
 

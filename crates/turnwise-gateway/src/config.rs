@@ -84,10 +84,14 @@ pub struct GatewayConfig {
     pub connections_max: usize,
     /// Of them, those of one address; 127.0.0.1 and ::1 are not counted.
     pub connections_per_address_max: usize,
-    /// Open event streams of turns.
+    /// Open event streams and WebSocket connections.
     pub streams_max: usize,
     /// Of them, those of one key.
     pub streams_per_key_max: usize,
+    /// Bytes of one message of a WebSocket client.
+    pub ws_frame_bytes_max: usize,
+    /// How often one key may send a message over its WebSocket connections; none for no limit.
+    pub ws_frame_rate: Option<Rate>,
     /// How often one key may ask; none for no limit.
     pub key_rate: Option<Rate>,
     /// How often one conversation takes a message; none for no limit.
@@ -125,6 +129,8 @@ impl Default for GatewayConfig {
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             streams_max: limits::STREAMS_MAX,
             streams_per_key_max: limits::STREAMS_MAX,
+            ws_frame_bytes_max: limits::WS_FRAME_BYTES_MAX,
+            ws_frame_rate: None,
             key_rate: None,
             conversation_rate: None,
             ticket_secret: None,

@@ -82,6 +82,11 @@ impl Failure {
         (self.problem.code, self.problem.detail)
     }
 
+    /// What a frame says of it: its code, in words, and the seconds after which it may be tried again.
+    pub(crate) fn told(&self) -> (Code, &str, Option<u32>) {
+        (self.problem.code, &self.problem.detail, self.problem.retry_after)
+    }
+
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.problem.code

@@ -10,6 +10,7 @@ use crate::rest::{rules, submission};
 use crate::scope::Access;
 use crate::sse::encoder;
 use crate::trace;
+use crate::ws::framing::{self, Incoming};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use std::time::Duration;
@@ -113,6 +114,34 @@ pub fn publications_of(headers: &HeaderMap, body: &[u8]) -> Result<Vec<Publicati
         Publications::One(event) => Ok(vec![event]),
         Publications::Many(events) => Ok(events),
     }
+}
+
+/// Reads what a WebSocket client sends, so many bytes at a time: what it was, with its payload, and the code that it
+/// is refused with.
+#[must_use]
+pub fn web_socket_of(
+    bytes: &[u8],
+    message_bytes_max: usize,
+    step: usize,
+) -> (Vec<(&'static str, Vec<u8>)>, Option<u16>) {
+    let mut reader = framing::Reader::new(message_bytes_max);
+    let mut seen = Vec::new();
+    for piece in bytes.chunks(step.clamp(1, bytes.len().max(1))) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            match reader.read(&mut rest) {
+                Ok(None) => {}
+                Ok(Some(Incoming::Text(text))) => seen.push(("text", text.to_vec())),
+                Ok(Some(Incoming::Ping(payload))) => seen.push(("ping", payload.to_vec())),
+                Ok(Some(Incoming::Pong)) => seen.push(("pong", Vec::new())),
+                Ok(Some(Incoming::Close(code))) => {
+                    seen.push(("close", code.map(u16::to_be_bytes).into_iter().flatten().collect()));
+                }
+                Err(broken) => return (seen, Some(broken.code.number())),
+            }
+        }
+    }
+    (seen, None)
 }
 
 /// Whether a pattern of topics is taken.

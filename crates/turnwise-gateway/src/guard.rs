@@ -47,6 +47,21 @@ pub(crate) fn check<B>(app: &App, request: &Request<B>) -> Result<(), Failure> {
     Err(Failure::new(Code::OriginForbidden, "Requests from web pages of this origin are refused"))
 }
 
+/// Refuses web pages of another origin that is not listed, whether or not keys are configured: a browser lets every
+/// page open WebSockets to everywhere.
+pub(crate) fn require_known_origin<B>(app: &App, request: &Request<B>) -> Result<(), Failure> {
+    let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
+    let named = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    let bare = |origin: &'_ [u8]| {
+        let bare = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
+        bare.is_some_and(|bare| Some(bare) == named)
+    };
+    if bare(origin.as_bytes()) || is_listed(app, origin) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::OriginForbidden, "WebSockets of web pages of this origin are refused"))
+}
+
 fn is_loopback(host: &str) -> bool {
     if host.eq_ignore_ascii_case("localhost") {
         return true;

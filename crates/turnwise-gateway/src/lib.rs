@@ -37,6 +37,7 @@ mod streams;
 mod ticket;
 mod trace;
 mod wire;
+mod ws;
 
 pub use asyncapi::text as asyncapi_text;
 pub use auth::{Exchanged, KeyRing};

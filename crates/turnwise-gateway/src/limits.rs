@@ -1,5 +1,6 @@
 //! Every limit of the inbound side, by name.
 
+use crate::ws::framing::CloseCode;
 use std::time::Duration;
 
 /// Connections served at once unless configured.
@@ -7,7 +8,7 @@ pub(crate) const CONNECTIONS_MAX: usize = 16_384;
 /// Connections of one address unless configured: a person needs a handful, a
 /// company behind one address some hundreds.
 pub(crate) const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
-/// Open event streams unless configured: fewer than connections, so that other requests find one.
+/// Open event streams and WebSocket connections unless configured: fewer than connections, so that other requests find one.
 pub(crate) const STREAMS_MAX: usize = 12_288;
 /// Seconds after which who found no room for a stream should come back.
 pub(crate) const STREAMS_RETRY_SECONDS: u32 = 5;
@@ -146,6 +147,41 @@ pub(crate) const PATTERNS_MAX: usize = 64;
 pub(crate) const RETENTION_AGE_SECONDS_MAX: u64 = 100 * 365 * 24 * 3_600;
 /// Most events, or bytes, that a topic may be given.
 pub(crate) const RETENTION_SIZE_MAX: u64 = 1 << 53;
+
+/// Bytes of a message from a WebSocket client, unless configured: an event fits in, with what is around it.
+pub(crate) const WS_FRAME_BYTES_MAX: usize = 1024 * 1024 + 16 * 1024;
+/// Time between two pings on a WebSocket.
+pub(crate) const WS_PING_EVERY: Duration = Duration::from_secs(30);
+/// Time after a client's last frame when its connection is closed.
+pub(crate) const WS_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Time for a close frame to be taken, and answered.
+pub(crate) const WS_CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes read from a WebSocket at once.
+pub(crate) const WS_READ_BYTES: usize = 4 * 1024;
+/// Bytes of answers that wait for a client before it is asked to read them: nothing more is heard of it until then.
+pub(crate) const WS_ANSWERS_BYTES_MAX: usize = 64 * 1024;
+/// Requests of one WebSocket connection that wait for their answers.
+pub(crate) const WS_REQUESTS_MAX: usize = 64;
+/// Bytes of the id that a client gives a frame.
+pub(crate) const FRAME_ID_BYTES_MAX: usize = 128;
+/// Close codes with series of their own in `/metrics`.
+pub(crate) const WS_CLOSES_COUNTED: [CloseCode; 11] = [
+    CloseCode::GoingAway,
+    CloseCode::Protocol,
+    CloseCode::Unsupported,
+    CloseCode::NotUtf8,
+    CloseCode::TooLong,
+    CloseCode::Internal,
+    CloseCode::Full,
+    CloseCode::Unauthorized,
+    CloseCode::Forbidden,
+    CloseCode::Silent,
+    CloseCode::TooSlow,
+];
+/// Connections in one page of a list.
+pub(crate) const CONNECTIONS_PAGE_MAX: u64 = 1_000;
+/// The same when nothing is asked for.
+pub(crate) const CONNECTIONS_PAGE_USUAL: u64 = 100;
 
 /// Fields of one object in a request about work queues, and headers of a message.
 pub(crate) const FORM_FIELDS_MAX: usize = 32;

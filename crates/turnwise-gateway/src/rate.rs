@@ -123,17 +123,19 @@ impl Meters {
 pub(crate) struct Rates {
     started: Instant,
     key: Option<Pace>,
+    frames: Option<Pace>,
     conversation: Option<Pace>,
     conversations: Mutex<Meters>,
     hasher: RandomState,
 }
 
 impl Rates {
-    pub(crate) fn new(key: Option<Rate>, conversation: Option<Rate>) -> Rates {
+    pub(crate) fn new(key: Option<Rate>, conversation: Option<Rate>, frames: Option<Rate>) -> Rates {
         let meters = Meters { young: HashMap::new(), old: HashMap::new(), young_since: 0 };
         Rates {
             started: Instant::now(),
             key: key.map(|rate| Pace::new("key", rate)),
+            frames: frames.map(|rate| Pace::new("key", rate)),
             conversation: conversation.map(|rate| Pace::new("conversation", rate)),
             conversations: Mutex::new(meters),
             hasher: RandomState::new(),
@@ -143,6 +145,12 @@ impl Rates {
     /// Counts a request of a key; none if keys have no limit.
     pub(crate) fn of_key(&self, meter: &Meter) -> Option<Standing> {
         let pace = self.key?;
+        Some(pace.take(&mut meter.0.lock(), self.now()))
+    }
+
+    /// Counts a WebSocket message of a key; none if keys have no limit for them.
+    pub(crate) fn of_frames(&self, meter: &Meter) -> Option<Standing> {
+        let pace = self.frames?;
         Some(pace.take(&mut meter.0.lock(), self.now()))
     }
 

@@ -10,11 +10,12 @@ use crate::rest::bus::{inbox, look, send as bus};
 use crate::rest::queues::{claim, inspect, mend, policy, send, settle};
 use crate::rest::{callbacks, health, message, metrics, queue, retention, status, tickets, topics};
 use crate::scope::Access::{
-    self, Bus, BusRead, Callbacks, Metrics, Open, Queues, QueuesRead, Read, Stream, TopicsRead, TopicsWrite,
-    Write,
+    self, Admin, Bus, BusRead, Callbacks, Connect, Metrics, Open, Queues, QueuesRead, Read, Stream,
+    Subscribe, Tickets, TopicsRead, TopicsWrite, Write,
 };
 use crate::sse::{stream, subscribe, tail};
 use crate::streams::{read, write};
+use crate::ws::{admin, handshake};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::handler::Handler;
@@ -50,7 +51,7 @@ fn table() -> Vec<Route> {
         route(Method::POST, "/api/v1/message/{message_id}/redrive", Write, message::redrive),
         route(Method::GET, "/api/v1/stream", Stream, stream::follow),
         route(Method::GET, "/api/v1/queue/{user_id}", Read, queue::show),
-        route(Method::POST, "/api/v1/tickets", Read, tickets::issue),
+        route(Method::POST, "/api/v1/tickets", Tickets, tickets::issue),
         route(Method::GET, "/api/v1/callbacks", Callbacks, callbacks::list),
         route(Method::GET, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::show),
         route(Method::DELETE, "/api/v1/callbacks/{callback_id}", Callbacks, callbacks::discard),
@@ -61,7 +62,7 @@ fn table() -> Vec<Route> {
         route(Method::GET, "/api/v1/topics/{topic}/events", TopicsRead, topics::history),
         route(Method::GET, "/api/v1/topics/{topic}/retention", TopicsRead, retention::show),
         route(Method::PUT, "/api/v1/topics/{topic}/retention", TopicsWrite, retention::set),
-        route(Method::GET, "/api/v1/subscribe", TopicsRead, subscribe::follow),
+        route(Method::GET, "/api/v1/subscribe", Subscribe, subscribe::follow),
         route(Method::GET, "/api/v1/queues", QueuesRead, inspect::list),
         route(Method::GET, "/api/v1/queues/{queue}", QueuesRead, inspect::show),
         route(Method::POST, "/api/v1/queues/{queue}/messages", Queues, send::send),
@@ -76,6 +77,10 @@ fn table() -> Vec<Route> {
         route(Method::POST, "/api/v1/queues/{queue}/pause", Queues, policy::pause),
         route(Method::POST, "/api/v1/queues/{queue}/resume", Queues, policy::resume),
         route(Method::PUT, "/api/v1/queues/{queue}/policy", Queues, policy::put),
+        route(Method::GET, "/ws/connect", Connect, handshake::connect),
+        route(Method::GET, "/ws/connections", Admin, admin::list),
+        route(Method::GET, "/ws/connections/{connection_id}", Admin, admin::show),
+        route(Method::GET, "/ws/stats", Admin, admin::stats),
         route(Method::GET, "/api/v1/bus/agents", BusRead, look::list),
         route(Method::GET, "/api/v1/bus/agents/{agent_id}", BusRead, look::show),
         route(Method::POST, "/api/v1/bus/agents/{agent_id}/messages", Bus, bus::direct),

@@ -84,18 +84,26 @@ pub enum Access {
     Callbacks,
     /// Reading topics.
     TopicsRead,
+    /// Following topics: the same, and a ticket for them does as well.
+    Subscribe,
     /// Publishing to topics.
     TopicsWrite,
+    /// Making tickets for what the key may read: what, is asked for each.
+    Tickets,
     /// Work queues.
     Queues,
     /// Looking at work queues.
     QueuesRead,
+    /// A WebSocket connection: what it may do is asked for each frame. A ticket for one does as well.
+    Connect,
     /// Being an agent on the bus.
     Bus,
     /// Looking at agents.
     BusRead,
     /// The measurements.
     Metrics,
+    /// What only administrators see.
+    Admin,
 }
 
 impl Access {
@@ -107,10 +115,13 @@ impl Access {
             Access::Read | Access::Stream => Some(Scope::ConversationsRead),
             Access::Write => Some(Scope::Conversations),
             Access::Callbacks => Some(Scope::Callbacks),
-            Access::TopicsRead => Some(Scope::TopicsRead),
+            Access::TopicsRead | Access::Subscribe => Some(Scope::TopicsRead),
+            Access::Tickets => Some(Scope::ConversationsRead),
             Access::TopicsWrite => Some(Scope::Topics),
             Access::Queues => Some(Scope::Queues),
             Access::QueuesRead => Some(Scope::QueuesRead),
+            Access::Connect => Some(Scope::TopicsRead),
+            Access::Admin => Some(Scope::Admin),
             Access::Bus => Some(Scope::Bus),
             Access::BusRead => Some(Scope::BusRead),
             Access::Metrics => Some(Scope::Metrics),
@@ -121,6 +132,12 @@ impl Access {
     #[must_use]
     pub fn is_granted_by(self, scopes: &[Scope]) -> bool {
         let Some(needed) = self.scope() else { return true };
+        let any = |of: &[Access]| of.iter().any(|access| access.is_granted_by(scopes));
+        match self {
+            Access::Tickets => return any(&[Access::Read, Access::Connect]),
+            Access::Connect => return any(&[Access::TopicsRead, Access::Bus]),
+            _ => {}
+        }
         let held = if scopes.is_empty() { &[Scope::Conversations] } else { scopes };
         held.iter().any(|scope| match scope {
             Scope::Admin => true,
@@ -151,26 +168,36 @@ mod tests {
             Access::Write,
             Access::Callbacks,
             Access::TopicsRead,
+            Access::Subscribe,
             Access::TopicsWrite,
+            Access::Tickets,
             Access::Queues,
             Access::QueuesRead,
+            Access::Connect,
             Access::Bus,
             Access::BusRead,
             Access::Metrics,
+            Access::Admin,
         ];
         let check = |scopes: &[Scope], expected: &[Access]| {
             let got: Vec<Access> = all.into_iter().filter(|access| access.is_granted_by(scopes)).collect();
             assert_eq!(got, expected, "{scopes:?}");
         };
-        check(&[], &[Access::Open, Access::Read, Access::Stream, Access::Write]);
-        check(&[Scope::Conversations], &[Access::Open, Access::Read, Access::Stream, Access::Write]);
-        check(&[Scope::ConversationsRead], &[Access::Open, Access::Read, Access::Stream]);
+        let reading = [Access::Open, Access::Read, Access::Stream, Access::Tickets];
+        let writing = [Access::Open, Access::Read, Access::Stream, Access::Write, Access::Tickets];
+        let topics_read =
+            [Access::Open, Access::TopicsRead, Access::Subscribe, Access::Tickets, Access::Connect];
+        check(&[], &writing);
+        check(&[Scope::Conversations], &writing);
+        check(&[Scope::ConversationsRead], &reading);
         check(&[Scope::Callbacks], &[Access::Open, Access::Callbacks]);
-        check(&[Scope::Topics], &[Access::Open, Access::TopicsRead, Access::TopicsWrite]);
-        check(&[Scope::TopicsRead], &[Access::Open, Access::TopicsRead]);
+        let topics = [&topics_read[..3], &[Access::TopicsWrite], &topics_read[3..]].concat();
+        check(&[Scope::Topics], &topics);
+        check(&[Scope::TopicsRead], &topics_read);
         check(&[Scope::Queues], &[Access::Open, Access::Queues, Access::QueuesRead]);
         check(&[Scope::QueuesRead], &[Access::Open, Access::QueuesRead]);
-        check(&[Scope::Bus], &[Access::Open, Access::Bus, Access::BusRead]);
+        let bus = [Access::Open, Access::Tickets, Access::Connect, Access::Bus, Access::BusRead];
+        check(&[Scope::Bus], &bus);
         check(&[Scope::BusRead], &[Access::Open, Access::BusRead]);
         check(&[Scope::Metrics], &[Access::Open, Access::Metrics]);
         check(&[Scope::Metrics, Scope::Callbacks], &[Access::Open, Access::Callbacks, Access::Metrics]);

@@ -14,11 +14,15 @@ use crate::router;
 use crate::stall::Stalling;
 use crate::wire::refusal::Refusal;
 use crate::wire::strict::Strict;
+use crate::ws::{Accepted, Handover};
 use axum::Router;
 use futures_util::FutureExt;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -121,16 +125,27 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// A panic outside of a handler, for example in a body, ends its connection only.
 async fn guarded(app: Arc<App>, router: Router, stream: TcpStream, share: Share) {
-    let _open = app.counters.open();
+    let open = app.counters.open();
     let connection = connection(Arc::clone(&app), router, stream, share.is_seat());
-    if AssertUnwindSafe(connection).catch_unwind().await.is_err() {
+    let Some(accepted) = unless_it_panics(&app, connection).await.flatten() else { return };
+    // In a task of its own: what HTTP needed is given back.
+    app.tasks.clone().spawn(async move {
+        let _kept = (share, open);
+        unless_it_panics(&app, accepted.run()).await;
+    });
+}
+
+async fn unless_it_panics<T>(app: &App, connection: impl Future<Output = T>) -> Option<T> {
+    let ended = AssertUnwindSafe(connection).catch_unwind().await;
+    if ended.is_err() {
         app.counters.panics.one();
         tracing::error!("a connection panicked");
     }
+    ended.ok()
 }
 
-/// Serves one connection; ends at the latest when the drain is over.
-async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: bool) {
+/// Serves one connection; ends at the latest when the drain is over, or when it goes on as something else.
+async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: bool) -> Option<Accepted> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off send delays");
     }
@@ -141,13 +156,19 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: b
         true => Strict::new(stream, app.config.head_time_max),
         false => Strict::refusing(stream, CROWDED_TIME_MAX, Refusal::Crowded),
     };
-    let service = service_fn(move |request| app::handle(Arc::clone(&app), router.clone(), request));
+    let handover = Handover::default();
+    let left = handover.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(left.clone());
+        app::handle(Arc::clone(&app), router.clone(), request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(keep_alive_max)
         .max_headers(FIELD_LINES_MAX)
         .max_buf_size(READ_BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         biased;
@@ -161,4 +182,5 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: b
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+    handover.take()
 }

@@ -25,6 +25,13 @@ impl<I> Stalling<I> {
     }
 }
 
+impl<I> Stalling<I> {
+    /// What it stands before.
+    pub(crate) fn into_inner(self) -> I {
+        self.io
+    }
+}
+
 impl<I: AsyncWrite + Unpin> Stalling<I> {
     /// One step of a write: any answer is progress, waiting is bounded.
     fn bounded<T>(

@@ -9,9 +9,10 @@ use crate::limits::{
     TICKET_FIRST_USE_MAX, TICKET_LAST_WORDS, TICKET_LIFETIME, TICKET_SWEEP_EVERY, TICKETS_MAX,
     TICKETS_PER_KEY_MAX,
 };
+use crate::ws::Identity;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::time::Instant;
@@ -24,6 +25,32 @@ const PREFIX: &str = "turnwise_tk_";
 /// Of a ticket's text.
 pub(crate) type TicketDigest = [u8; 32];
 
+/// What a ticket is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TicketFor {
+    Turn(StreamOf),
+    Topics(TopicsOf),
+    /// Good once.
+    Connection(Identity),
+}
+
+impl TicketFor {
+    fn org(&self) -> Arc<str> {
+        match self {
+            TicketFor::Turn(stream) => Arc::clone(&stream.org),
+            TicketFor::Topics(topics) => topics.org.as_str().into(),
+            TicketFor::Connection(identity) => identity.org.as_str().into(),
+        }
+    }
+}
+
+/// Topics and patterns of an organisation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicsOf {
+    pub(crate) org: String,
+    pub(crate) topics: BTreeSet<String>,
+}
+
 /// Which stream a ticket is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamOf {
@@ -33,7 +60,7 @@ pub(crate) struct StreamOf {
 }
 
 struct Ticket {
-    stream: StreamOf,
+    what: TicketFor,
     issuer: Arc<Holder>,
     issued: Instant,
     used: bool,
@@ -68,8 +95,8 @@ impl Tickets {
         Tickets { secret, table: Mutex::default() }
     }
 
-    /// Makes a ticket for a stream that the caller may read.
-    pub(crate) fn issue(&self, caller: &Caller, stream: StreamOf) -> Result<String, Failure> {
+    /// Makes a ticket for something that the caller may do.
+    pub(crate) fn issue(&self, caller: &Caller, what: TicketFor) -> Result<String, Failure> {
         let now = Instant::now();
         let issuer = caller.holder();
         let mut table = self.table.lock();
@@ -83,7 +110,7 @@ impl Tickets {
         let text = self.text(table.made);
         table.made += 1;
         issuer.tickets.fetch_add(1, Relaxed);
-        let ticket = Ticket { stream, issuer: Arc::clone(issuer), issued: now, used: false, delivered: None };
+        let ticket = Ticket { what, issuer: Arc::clone(issuer), issued: now, used: false, delivered: None };
         table.by_digest.insert(digest(&text), ticket);
         Ok(text)
     }
@@ -98,11 +125,42 @@ impl Tickets {
             table.remove(&digest);
             return None;
         }
-        if ticket.stream.user != user || ticket.stream.id != id || (ticket.delivered.is_some() && !resumes) {
+        let TicketFor::Turn(stream) = &ticket.what else { return None };
+        if stream.user != user || stream.id != id || (ticket.delivered.is_some() && !resumes) {
             return None;
         }
         ticket.used = true;
-        Some(Caller::with_ticket(Arc::clone(&ticket.issuer), digest, Arc::clone(&ticket.stream.org)))
+        Some(Caller::with_ticket(Arc::clone(&ticket.issuer), digest, ticket.what.org()))
+    }
+
+    /// Who shows this ticket to follow these topics, if it is good for just them.
+    pub(crate) fn follower(&self, text: &str, topics: &BTreeSet<&str>) -> Option<Caller> {
+        let digest = digest(text);
+        let mut table = self.table.lock();
+        let ticket = table.by_digest.get_mut(&digest)?;
+        if !ticket.is_good(Instant::now()) {
+            table.remove(&digest);
+            return None;
+        }
+        let TicketFor::Topics(of) = &ticket.what else { return None };
+        if !of.topics.iter().map(String::as_str).eq(topics.iter().copied()) {
+            return None;
+        }
+        ticket.used = true;
+        Some(Caller::with_ticket(Arc::clone(&ticket.issuer), digest, ticket.what.org()))
+    }
+
+    /// Who shows this ticket to connect, and as whom. It is used up.
+    pub(crate) fn connecting(&self, text: &str) -> Option<(Caller, Identity)> {
+        let digest = digest(text);
+        let mut table = self.table.lock();
+        let ticket = table.by_digest.get(&digest)?;
+        let is_good = ticket.is_good(Instant::now());
+        let TicketFor::Connection(identity) = &ticket.what else { return None };
+        let caller = Caller::with_ticket(Arc::clone(&ticket.issuer), digest, ticket.what.org());
+        let found = (caller, identity.clone());
+        table.remove(&digest);
+        is_good.then_some(found)
     }
 
     /// The end of the stream was written to its reader, who may not have got it.
@@ -164,8 +222,8 @@ mod tests {
     use std::time::Duration;
     use tokio::time::advance;
 
-    fn stream(id: u64) -> StreamOf {
-        StreamOf { org: "o".into(), user: "u".to_owned(), id: MessageId::new(id, 2) }
+    fn stream(id: u64) -> TicketFor {
+        TicketFor::Turn(StreamOf { org: "o".into(), user: "u".to_owned(), id: MessageId::new(id, 2) })
     }
 
     #[tokio::test(start_paused = true)]
@@ -230,5 +288,30 @@ mod tests {
         tickets.issue(&greedy, stream(1)).unwrap();
         assert_eq!(greedy.holder().tickets.load(Relaxed), 1);
         assert_eq!(tickets.table.lock().by_digest.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_for_a_connection_is_good_once_and_one_for_topics_for_just_them() {
+        let tickets = Tickets::new([7; 32]);
+        let caller = Caller::anyone();
+        let who = Identity { org: "o".to_owned(), agent: Some("a".to_owned()), ..Identity::default() };
+        let issue = || tickets.issue(&caller, TicketFor::Connection(who.clone())).unwrap();
+        let (good, late) = (issue(), issue());
+        let (shown, identity) = tickets.connecting(&good).unwrap();
+        assert!(identity == who && shown.sees("o") && !shown.sees("p"));
+        assert!(tickets.connecting(&good).is_none());
+        advance(TICKET_FIRST_USE_MAX + Duration::from_millis(1)).await;
+        assert!(tickets.connecting(&late).is_none());
+        let topics = BTreeSet::from(["a".to_owned(), "b.*".to_owned()]);
+        let of = TicketFor::Topics(TopicsOf { org: "o".to_owned(), topics });
+        let text = tickets.issue(&caller, of).unwrap();
+        let follows = |topics: &[&str]| tickets.follower(&text, &topics.iter().copied().collect()).is_some();
+        assert!(
+            follows(&["b.*", "a", "a"]) && !follows(&["a"]) && !follows(&["a", "b.*", "c"]) && !follows(&[])
+        );
+        assert!(tickets.connecting(&text).is_none() && follows(&["a", "b.*"]), "it is for nothing else");
+        advance(TICKET_LIFETIME + Duration::from_millis(1)).await;
+        assert!(!follows(&["a", "b.*"]));
+        assert_eq!(caller.holder().tickets.load(Relaxed), 0);
     }
 }

@@ -385,6 +385,8 @@ fn gateway_config(config: &Config, loopback: bool, agent: AgentStatus) -> Gatewa
         connections_per_address_max: config.http.connections_per_address_max,
         streams_max: rlimits::streams_within(config.http.streams_max, connections_max),
         streams_per_key_max: config.http.streams_per_key_max,
+        ws_frame_bytes_max: config.http.ws_frame_bytes_max,
+        ws_frame_rate: config.http.ws_frame_rate,
         serves_conversations: config.roles.gateway,
         loopback,
         cors_origins: config.cors_origins.clone(),

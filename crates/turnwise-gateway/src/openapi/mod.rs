@@ -10,6 +10,7 @@ mod parameters;
 mod queue_examples;
 mod queues;
 mod schemas;
+mod sockets;
 mod streams;
 mod topics;
 

@@ -5,6 +5,7 @@ use super::bus;
 use super::callbacks;
 use super::queues;
 use super::schemas;
+use super::sockets;
 use super::streams;
 use super::topics;
 use serde_json::{Value, json};
@@ -45,6 +46,7 @@ pub(super) fn tags() -> Value {
         callbacks::tag(),
         topics::tag(),
         queues::tag(),
+        sockets::tag(),
         bus::tag(),
         streams::tag(),
         { "name": HEALTH, "description": "For load balancers and monitors. Answered from counters, without a key." },
@@ -65,6 +67,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         .chain(callbacks::OPERATIONS)
         .chain(topics::OPERATIONS)
         .chain(queues::OPERATIONS)
+        .chain(sockets::OPERATIONS)
         .chain(bus::OPERATIONS)
         .chain(streams::OPERATIONS)
 }
@@ -204,10 +207,11 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/api/v1/tickets",
         tag: CONVERSATIONS,
-        summary: "Let a page read one stream",
-        description: "A ticket stands in the address in place of a key, for an EventSource, which cannot set \
-            headers. It opens one stream, is first used soon, and is then good for reconnects until the stream's end \
-            was seen or its time is over.",
+        summary: "Let a page read one stream, follow topics, or connect",
+        description: "A ticket stands in the address in place of a key, for an EventSource or a WebSocket, which \
+            cannot set headers. It opens one stream or follows the topics it names, is first used soon, and is then \
+            good for reconnects until the stream's end was seen or its time is over. One for a WebSocket is good \
+            once.",
         parameters: &[],
         body: Some(Body { schema: "TicketRequest", examples: schemas::ticket_request_examples }),
         successes: &[Success {

@@ -55,6 +55,7 @@ pub(super) fn all() -> Value {
     });
     if let Some(all) = all.as_object_mut() {
         super::callbacks::parameters(all);
+        super::sockets::parameters(all);
         super::topics::parameters(all);
         super::queues::parameters(all);
         super::bus::parameters(all);

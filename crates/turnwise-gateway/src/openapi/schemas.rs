@@ -7,8 +7,8 @@ use turnwise_api::{
     CallbackAnswer, CallbackList, CallbackPhase, ChatType, Code, FieldError, Health, HealthStatus,
     MessageAnswer, MessageFields, MessageStatus, MessageType, NodeStatus, Part, ProblemForm, QueueAnswer,
     QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StoreCheck, StorePart, StreamError,
-    TailStep, TicketAnswer, TicketRequest, TicketStream, TimelineStep, TurnAnswer, TurnCallback, TurnFailure,
-    TurnNumbers, TurnStep,
+    TailStep, TicketAnswer, TicketConnection, TicketRequest, TicketStream, TicketTopics, TimelineStep,
+    TurnAnswer, TurnCallback, TurnFailure, TurnNumbers, TurnStep,
 };
 use utoipa::ToSchema;
 
@@ -36,6 +36,7 @@ pub(super) fn all() -> Value {
     add::<RedriveRequest>(&mut all);
     add::<TurnCallback>(&mut all);
     add::<ChatType>(&mut all);
+    super::sockets::schemas(&mut all);
     super::topics::schemas(&mut all);
     add::<FieldError>(&mut all);
     add::<Health>(&mut all);
@@ -51,7 +52,9 @@ pub(super) fn all() -> Value {
     add::<StoreCheck>(&mut all);
     add::<StreamError<'_>>(&mut all);
     add::<TicketAnswer<'_>>(&mut all);
+    add::<TicketConnection>(&mut all);
     add::<TicketRequest<'_>>(&mut all);
+    add::<TicketTopics>(&mut all);
     add::<TicketStream<'_>>(&mut all);
     add::<NodeStatus>(&mut all);
     add::<Part>(&mut all);
@@ -373,7 +376,11 @@ pub(super) fn stream_examples() -> Value {
 }
 
 pub(super) fn ticket_request_examples() -> Value {
-    examples(&[("stream", json!({ "stream": { "user_id": "alice", "message_id": TURN } }))])
+    examples(&[
+        ("stream", json!({ "stream": { "user_id": "alice", "message_id": TURN } })),
+        ("topics", json!({ "subscribe": { "topics": ["orders.*"], "org_id": "acme" } })),
+        ("connection", json!({ "connect": { "org_id": "acme", "agent_id": "planner" } })),
+    ])
 }
 
 pub(super) fn ticket_examples() -> Value {

@@ -176,7 +176,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             an event tells a place in between. `gap` says that events behind the place asked for are not kept any \
             longer. While nothing happens a comment is sent every \
             15 seconds.",
-        parameters: &["TopicOrgId", "Topics", "SubscribeAfter", "SubscribeLastEventId"],
+        parameters: &["TopicOrgId", "Topics", "SubscribeAfter", "SubscribeLastEventId", "Ticket"],
         body: None,
         successes: &[Success {
             status: 200,
@@ -187,7 +187,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
             examples: schemas::none,
             links: &[],
         }],
-        codes: &[Code::OrgForbidden, Code::InvalidContent, Code::OutcomeUnknown, Code::StoreUnavailable],
+        codes: &[
+            Code::InvalidTicket,
+            Code::OrgForbidden,
+            Code::InvalidContent,
+            Code::OutcomeUnknown,
+            Code::StoreUnavailable,
+        ],
     },
 ];
 

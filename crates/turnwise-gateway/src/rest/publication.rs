@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use turnwise_api::{Code, EventBatch, EventRequest, Shallow};
+use turnwise_api::{ClientFrame, Code, EventBatch, EventRequest, Shallow};
 use turnwise_broker::{EventBody, Publication};
 
 const FORM: &str = "must be {\"type\": \"…\", \"data\": …, \"dedup_key\": \"…\"}, or {\"items\": […]} of such, and nothing else";
@@ -123,6 +123,26 @@ fn of_own(event: &EventRequest<'_>, at: &str, errors: &mut Errors) -> Publicatio
         event_type: event.event_type.clone().into_owned(),
         body: EventBody::Json(Bytes::copy_from_slice(data.as_bytes())),
         dedup_key: event.dedup_key.as_deref().map(own_key),
+    }
+}
+
+/// The event of a `publish` frame.
+pub(crate) fn of_frame(frame: &ClientFrame<'_>, errors: &mut Errors) -> Publication {
+    let event_type = frame.event_type.clone().unwrap_or_default();
+    if let Some(detail) = rules::event_type(&event_type) {
+        errors.add("event_type", detail);
+    }
+    if let Some(detail) = frame.dedup_key.as_deref().and_then(rules::id) {
+        errors.add("dedup_key", detail);
+    }
+    let data = frame.data.map_or("null", |data| data.get());
+    if let Some(detail) = rules::event_bytes(data.len()) {
+        errors.add("data", detail);
+    }
+    Publication {
+        event_type: event_type.into_owned(),
+        body: EventBody::Json(Bytes::copy_from_slice(data.as_bytes())),
+        dedup_key: frame.dedup_key.as_deref().map(own_key),
     }
 }
 

@@ -23,7 +23,7 @@ use turnwise_api::{
 };
 use turnwise_broker::{EventBody, OrgScope, PublishedEvent, StreamPosition, TopicEvent, TopicView};
 
-const CONFLICT: &str =
+pub(crate) const CONFLICT: &str =
     "This dedup_key, or this CloudEvent's source and id, was used before with other content";
 
 /// `POST /api/v1/topics/{topic}/events`.
@@ -202,20 +202,29 @@ pub(super) fn name(path: Result<Path<String>, PathRejection>) -> Result<String, 
 
 /// The organisation a request is about: the one it names, or the only one of its key.
 pub(crate) fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
+    org_named(caller, parameters.get("org_id"), "?org_id")
+}
+
+/// The same, named elsewhere than in the query.
+pub(crate) fn org_named(
+    caller: &Caller,
+    named: Option<&str>,
+    pointer: &'static str,
+) -> Result<String, Failure> {
     let mut errors = Errors::default();
     let scope = caller.scope();
     let own = match &scope {
         OrgScope::These(orgs) => orgs.as_slice(),
         OrgScope::All => &[],
     };
-    match (parameters.get("org_id"), own) {
+    match (named, own) {
         (Some(org), _) => match rules::id(org) {
-            Some(detail) => errors.add("?org_id", detail),
+            Some(detail) => errors.add(pointer, detail),
             None if caller.sees(org) => return Ok(org.to_owned()),
             None => return Err(Failure::new(Code::OrgForbidden, "This API key is not for this org_id")),
         },
         (None, [org]) => return Ok(org.clone()),
-        (None, _) => errors.add("?org_id", "is required: the key is not for one organisation alone"),
+        (None, _) => errors.add(pointer, "is required: the key is not for one organisation alone"),
     }
     Err(Failure::invalid(Code::InvalidContent, errors.0))
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use turnwise_api::Code;
 use turnwise_broker::{BrokerError, Followed, StreamPosition, TurnEvent};
 use turnwise_core::MessageId;
-use turnwise_metrics::{Gauge, Held};
+use turnwise_metrics::Held;
 
 pub(crate) async fn follow(
     State(app): State<Arc<App>>,
@@ -73,21 +73,25 @@ pub(crate) type Seat = [Held; 2];
 
 /// A place for one more reader.
 pub(crate) fn seat(app: &App, caller: &Caller) -> Result<Seat, Failure> {
-    let (all, own) = (&app.counts.streams, &caller.holder().streams);
     // Taken first, then compared: of those that come at once none is overlooked.
-    let seat = [all.hold(), own.hold()];
-    let over = |open: &Gauge, most: usize| open.get() > u64::try_from(most).unwrap_or(u64::MAX);
-    let refused = |whose: &str| {
-        let detail = format!("As many streams as may be are open {whose}");
-        Failure::new(Code::RateLimited, detail).retry_after(STREAMS_RETRY_SECONDS)
-    };
+    let seat = [app.counts.streams.hold(), caller.holder().streams.hold()];
+    match crowding(app, caller) {
+        None => Ok(seat),
+        Some(whose) => {
+            let detail = format!("As many streams as may be are open {whose}");
+            Err(Failure::new(Code::RateLimited, detail).retry_after(STREAMS_RETRY_SECONDS))
+        }
+    }
+}
+
+/// Whose streams and WebSocket connections are too many, if any are.
+pub(crate) fn crowding(app: &App, caller: &Caller) -> Option<&'static str> {
+    let over = |open: u64, most: usize| open > u64::try_from(most).unwrap_or(u64::MAX);
+    let own = caller.holder().streams.get() + caller.holder().sockets.get();
     if over(own, app.config.streams_per_key_max) {
-        return Err(refused("under this key"));
+        return Some("under this key");
     }
-    if over(all, app.config.streams_max) {
-        return Err(refused("on this server"));
-    }
-    Ok(seat)
+    over(app.counts.streams.get() + app.sockets.open(), app.config.streams_max).then_some("on this server")
 }
 
 /// The same events; a scraper is told how many there were, and that somebody reads.

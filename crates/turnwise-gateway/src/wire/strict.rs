@@ -54,6 +54,12 @@ impl<I> Strict<I> {
         }
     }
 
+    /// What it stands before, for another protocol, and the bytes that came behind the last request. None: something
+    /// was refused.
+    pub(crate) fn into_inner(self) -> Option<(I, Vec<u8>)> {
+        (self.stop.is_none() && self.passing.is_none()).then_some((self.io, self.held))
+    }
+
     /// Refuses whatever comes first, if it comes within `time_max`.
     pub(crate) fn refusing(io: I, time_max: Duration, answer: Refusal) -> Strict<I> {
         Strict { answer: Some(answer), ..Strict::new(io, time_max) }

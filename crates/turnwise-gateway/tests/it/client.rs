@@ -62,6 +62,11 @@ impl Call {
     }
 
     fn bytes(&self, address: SocketAddr) -> Vec<u8> {
+        self.bytes_with(address, "close")
+    }
+
+    /// The same with this in `Connection`.
+    pub(crate) fn bytes_with(&self, address: SocketAddr, connection: &str) -> Vec<u8> {
         let mut text = format!("{}\r\n", self.line);
         if !self.headers.iter().any(|(name, _)| name == "Host") {
             text += &format!("Host: {address}\r\n");
@@ -69,7 +74,7 @@ impl Call {
         for (name, value) in &self.headers {
             text += &format!("{name}: {value}\r\n");
         }
-        text += "Connection: close\r\n\r\n";
+        text += &format!("Connection: {connection}\r\n\r\n");
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(&self.body);
         bytes

@@ -35,3 +35,4 @@ mod tail;
 mod ticket;
 mod topics;
 mod topics_hostile;
+mod ws;

@@ -69,6 +69,7 @@ pub(crate) fn sample(path: &str) -> String {
 pub(crate) fn filled(path: &str, message_id: &str, user_id: &str) -> String {
     let path = path.replace("{message_id}", message_id).replace("{user_id}", user_id);
     let path = path.replace("{callback_id}", message_id).replace("{topic}", "a.b");
+    let path = path.replace("{connection_id}", "x");
     let path = path.replace("{queue}", "jobs").replace("{id}", message_id);
     let path = path.replace("{agent_id}", "a").replace("{workspace_id}", "w");
     let path = path.replace("{bus_message_id}", "msg_00000000000000000000000000000000");

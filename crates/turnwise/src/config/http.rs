@@ -2,6 +2,7 @@
 
 use super::{ConfigError, Reader, limits};
 use std::time::Duration;
+use turnwise_gateway::Rate;
 
 /// Times and counts of connections.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct HttpLimits {
     pub(crate) connections_per_address_max: usize,
     pub(crate) streams_max: usize,
     pub(crate) streams_per_key_max: usize,
+    pub(crate) ws_frame_bytes_max: usize,
+    pub(crate) ws_frame_rate: Option<Rate>,
 }
 
 impl HttpLimits {
@@ -31,6 +34,8 @@ impl HttpLimits {
                 .number("http.connections_per_address_max", limits::CONNECTIONS_PER_ADDRESS)?,
             streams_max: read.number("http.streams_max", limits::STREAMS)?,
             streams_per_key_max: read.number("http.streams_per_key_max", limits::STREAMS)?,
+            ws_frame_bytes_max: read.number("ws.frame_bytes_max", limits::BODY_BYTES)?,
+            ws_frame_rate: read.rate("ws.frames_per_key_per_second", "ws.frames_per_key_burst")?,
         })
     }
 }

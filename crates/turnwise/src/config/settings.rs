@@ -124,7 +124,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "TURNWISE_STREAMS_MAX",
         Form::Number,
         "12288",
-        "Open event streams of turns; more are answered with 429. They take three quarters of the connections at most, so that other requests find one.",
+        "Open event streams of turns and topics, and WebSocket connections; more are answered with 429, or closed with 1013. They take three quarters of the connections at most, so that other requests find one.",
     ),
     setting(
         "http.streams_per_key_max",
@@ -132,6 +132,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Form::Number,
         "12288",
         "Of them, those of one API key, tickets made with it included.",
+    ),
+    setting(
+        "ws.frame_bytes_max",
+        "TURNWISE_WS_FRAME_BYTES_MAX",
+        Form::Number,
+        "1064960",
+        "Bytes of one message of a WebSocket client; a longer one closes the connection with 1009.",
+    ),
+    setting(
+        "ws.frames_per_key_per_second",
+        "TURNWISE_WS_FRAMES_PER_KEY",
+        Form::Number,
+        "0",
+        "Messages a second that one API key may send over its WebSocket connections; more are answered with an error. 0: no limit.",
+    ),
+    setting(
+        "ws.frames_per_key_burst",
+        "TURNWISE_WS_FRAMES_PER_KEY_BURST",
+        Form::Number,
+        "0",
+        "Messages that one API key may send over them at once after a pause. 0: as many as in a second.",
     ),
     setting(
         "cors.origins",

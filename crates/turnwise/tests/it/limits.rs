@@ -19,6 +19,9 @@ const BOUNDS: &[(&str, &str, [&str; 2], [&str; 2])] = &[
         ["1", "1000000"],
         ["0", "1000001"],
     ),
+    ("TURNWISE_WS_FRAME_BYTES_MAX", "ws.frame_bytes_max", ["1024", "41943040"], ["1023", "41943041"]),
+    ("TURNWISE_WS_FRAMES_PER_KEY", "ws.frames_per_key_per_second", ["0", "1000000"], ["-1", "1000001"]),
+    ("TURNWISE_WS_FRAMES_PER_KEY_BURST", "ws.frames_per_key_burst", ["0", "1000000"], ["-1", "1000001"]),
     ("TURNWISE_RATE_PER_KEY", "rate.per_key_per_second", ["0", "1000000"], ["-1", "1000001"]),
     ("TURNWISE_RATE_PER_KEY_BURST", "rate.per_key_burst", ["0", "1000000"], ["-1", "1000001"]),
     (
