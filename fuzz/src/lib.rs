@@ -9,6 +9,7 @@ mod config;
 mod disk;
 mod head;
 mod queue;
+mod socket;
 mod submission;
 mod topic;
 mod values;
@@ -17,13 +18,14 @@ mod values;
 pub type Target = fn(&[u8]);
 
 /// What can be fuzzed: the name, which is also the corpus's folder, and the function.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("agent_stream", agent::stream),
     ("agent_answer", agent::answer),
     ("submission", submission::submission),
     ("publication", topic::publication),
     ("queue_request", queue::queue_request),
     ("bus_request", bus::bus_request),
+    ("web_socket", socket::web_socket),
     ("values", values::values),
     ("request_head", head::request_head),
     ("callback", callback::callback),

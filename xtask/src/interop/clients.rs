@@ -29,6 +29,8 @@ pub(super) const PARTS: [(&str, Part); 9] = [
     ("PyPI httpx-sse, cut at every event", httpx_sse),
     ("chromium by playwright-core, cut at every event", browser),
     ("random events, read by npm eventsource-parser and PyPI httpx-sse", wire),
+    ("topics by npm ws, eventsource and cloudevents", topics_by_npm),
+    ("topics by PyPI websockets, wsproto, httpx-sse and cloudevents", topics_by_pypi),
     ("npm standardwebhooks", webhooks_by_npm),
     ("PyPI standardwebhooks", webhooks_by_pypi),
     ("npm @durable-streams/client", streams::client),
@@ -93,6 +95,23 @@ fn wire(scene: &Scene) -> Result<Outcome> {
     let server = Server::start(scene, &[("WORKER_BASE_URL", &url(agent))])?;
     let arguments = ["wire.mjs", &server.url(), &agent.to_string()];
     Ok(Outcome::Ran(finish(Command::new("node").args(arguments).arg(python), scene)?))
+}
+
+fn topics_by_npm(scene: &Scene) -> Result<Outcome> {
+    if let Err(why) = &scene.clients.node {
+        return Ok(Outcome::NotRun(why.clone()));
+    }
+    let server = Server::start(scene, &[])?;
+    Ok(Outcome::Ran(finish(Command::new("node").args(["topics.mjs", &server.url()]), scene)?))
+}
+
+fn topics_by_pypi(scene: &Scene) -> Result<Outcome> {
+    let python = match &scene.clients.python {
+        Ok(python) => python,
+        Err(why) => return Ok(Outcome::NotRun(why.clone())),
+    };
+    let server = Server::start(scene, &[])?;
+    Ok(Outcome::Ran(finish(Command::new(python).args(["topics.py", &server.url()]), scene)?))
 }
 
 fn webhooks_by_npm(scene: &Scene) -> Result<Outcome> {
