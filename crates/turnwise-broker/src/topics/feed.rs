@@ -161,12 +161,7 @@ impl Feed {
         }
     }
 
-    /// Wakes all readers.
-    pub(super) fn tell(&self) {
-        self.news.send_replace(());
-    }
-
-    /// Wakes when somebody is told of.
+    /// Changes when there is something new, and when looking for it failed.
     pub(super) fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
@@ -176,9 +171,9 @@ impl Feed {
         self.listening.lock().patterns.len()
     }
 
-    /// Up to where it was read.
-    pub(super) fn end(&self) -> StorePosition {
-        self.ring.lock().end
+    /// How often there was something new.
+    pub(super) fn added(&self) -> u64 {
+        self.ring.lock().added
     }
 
     /// The failure of a look that was begun after that one.
@@ -219,7 +214,8 @@ impl Feed {
         };
         let page = self.page(broker, after).await;
         let mut ring = self.ring.lock();
-        match page {
+        let before = ring.added;
+        let looked = match page {
             Ok(page) => {
                 ring.add(after, page, number);
                 Ok(())
@@ -229,7 +225,14 @@ impl Feed {
                 ring.failed = Some((number, error.clone()));
                 Err(error)
             }
+        };
+        let has_news = looked.is_err() || ring.added != before;
+        drop(ring);
+        // Whoever looked, all are to know.
+        if has_news {
+            self.news.send_replace(());
         }
+        looked
     }
 }
 
@@ -258,6 +261,8 @@ struct Ring {
     /// Behind the last one.
     end: StorePosition,
     stretches: VecDeque<Arc<Stretch>>,
+    /// Stretches that there were.
+    added: u64,
     bytes: usize,
     begun: u64,
     /// The number of the last look that found the end.
@@ -272,6 +277,7 @@ impl Ring {
             start: end.seq,
             end,
             stretches: VecDeque::new(),
+            added: 0,
             bytes: 0,
             begun: 0,
             whole: 0,
@@ -296,6 +302,7 @@ impl Ring {
             // The store came back without some of it: what is here is of another history.
             (self.start, self.bytes) = (0, 0);
             self.stretches.clear();
+            self.added += 1;
         }
         let has_moved = page.next != after;
         let (is_empty, gap, to) = (page.events.is_empty(), page.gap, page.next);
@@ -313,6 +320,7 @@ impl Ring {
         let bytes = page.events.iter().map(|(_, event)| event.bytes()).sum();
         let events = events_of(page).into_iter().map(Arc::new).collect();
         self.stretches.push_back(Arc::new(Stretch { to, gap, events, bytes }));
+        self.added += 1;
         self.bytes += bytes;
         // The newest stays, however large it is.
         while self.stretches.len() > 1

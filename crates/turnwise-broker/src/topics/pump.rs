@@ -55,20 +55,10 @@ fn wake_time(readers: usize) -> Duration {
     WAKE_TIME_OF_READER.saturating_mul(u32::try_from(readers).unwrap_or(u32::MAX))
 }
 
-/// Reads to the end and tells of it; whether there was anything.
+/// Reads to the end, which wakes the readers; whether there was anything.
 async fn look(broker: &Broker, feed: &Arc<Feed>) -> bool {
-    let since = feed.begun();
-    let before = feed.end();
-    loop {
-        // The readers find the failure where they look for the end.
-        let looked = feed.look(broker, since).await;
-        let is_over = looked.is_err() || feed.has_looked(since);
-        let has_news = looked.is_err() || feed.end() != before;
-        if has_news {
-            feed.tell();
-        }
-        if is_over {
-            return has_news;
-        }
-    }
+    let (since, before) = (feed.begun(), feed.added());
+    // A failure, the readers find where they look for the end.
+    while feed.look(broker, since).await.is_ok() && !feed.has_looked(since) {}
+    feed.added() != before
 }

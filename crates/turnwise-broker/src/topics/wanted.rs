@@ -105,7 +105,7 @@ fn is_behind(place: SubscriptionPlace, after: SubscriptionPlace) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
     use super::super::{name, pattern};
     use super::*;
