@@ -111,13 +111,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use turnwise_core::{Epoch, Offset};
+    use turnwise_core::{Epoch, Offset, StorePosition};
 
     const TOPICS: [&str; 4] = ["a", "a.x", "b.x", "c"];
     const PATTERNS: [&str; 6] = ["a", "a.*", "*.x", ">", "b.>", "c"];
 
     fn behind(seq: u64) -> SubscriptionPlace {
-        SubscriptionPlace::of(Epoch(1), seq, "", Offset(u64::MAX))
+        SubscriptionPlace::behind(StorePosition { epoch: Epoch(1), seq })
     }
 
     fn event(seq: u64, topic: &str) -> SubscriptionPlace {
@@ -170,7 +170,7 @@ mod tests {
                     Step::Add(of, after) => {
                         let of = patterns(&of);
                         let place = wanted.add(&of, behind(after), behind(at)).unwrap();
-                        at = place.seq;
+                        at = place.read_after().seq;
                         asked.extend(of.into_iter().map(|pattern| (pattern, after)));
                     }
                     Step::Remove(of) => {
