@@ -7,8 +7,8 @@ use turnwise_api::{
     CallbackAnswer, CallbackList, CallbackPhase, ChatType, Code, FieldError, Health, HealthStatus,
     MessageAnswer, MessageFields, MessageStatus, MessageType, NodeStatus, Part, ProblemForm, QueueAnswer,
     QueueConversation, Readiness, RedriveAnswer, RedriveRequest, Rfc3339, StoreCheck, StorePart, StreamError,
-    TailStep, TicketAnswer, TicketConnection, TicketRequest, TicketStream, TicketTopics, TimelineStep,
-    TurnAnswer, TurnCallback, TurnFailure, TurnNumbers, TurnStep,
+    TailStep, TicketAnswer, TicketRequest, TimelineStep, TurnAnswer, TurnCallback, TurnFailure, TurnNumbers,
+    TurnStep,
 };
 use utoipa::ToSchema;
 
@@ -52,10 +52,7 @@ pub(super) fn all() -> Value {
     add::<StoreCheck>(&mut all);
     add::<StreamError<'_>>(&mut all);
     add::<TicketAnswer<'_>>(&mut all);
-    add::<TicketConnection>(&mut all);
     add::<TicketRequest<'_>>(&mut all);
-    add::<TicketTopics>(&mut all);
-    add::<TicketStream<'_>>(&mut all);
     add::<NodeStatus>(&mut all);
     add::<Part>(&mut all);
     add::<StorePart>(&mut all);

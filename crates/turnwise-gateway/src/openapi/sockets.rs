@@ -6,7 +6,10 @@ use super::operations::Operation;
 use super::schemas::{self, NOON, add, examples, value};
 use crate::limits::{CONNECTIONS_PAGE_MAX, CONNECTIONS_PAGE_USUAL, ID_BYTES_MAX};
 use serde_json::{Map, Value, json};
-use turnwise_api::{Code, ConnectionAnswer, ConnectionList, ConnectionState, ConnectionStats, Rfc3339};
+use turnwise_api::{
+    Code, ConnectionAnswer, ConnectionList, ConnectionState, ConnectionStats, Rfc3339, TicketConnection,
+    TicketStream, TicketTopics,
+};
 
 pub(super) const TAG: &str = "connections";
 const ID: &str = "conn_3b1f9a7c25d08e64";
@@ -140,6 +143,9 @@ pub(super) fn schemas(all: &mut Map<String, Value>) {
     add::<ConnectionList>(all);
     add::<ConnectionState>(all);
     add::<ConnectionStats>(all);
+    add::<TicketConnection>(all);
+    add::<TicketStream<'_>>(all);
+    add::<TicketTopics>(all);
 }
 
 fn connection() -> ConnectionAnswer {
