@@ -13,7 +13,7 @@ pub(crate) fn web_socket(input: &[u8]) {
     let pieces = web_socket_of(rest, BYTES_MAX, usize::from(chosen % 16) + 1);
     assert_eq!(whole, pieces, "where it is cut makes a difference");
     for (kind, payload) in &whole.0 {
-        match kind {
+        match *kind {
             "text" => {
                 assert!(payload.len() <= BYTES_MAX, "too long");
                 assert!(std::str::from_utf8(payload).is_ok(), "no text");
