@@ -24,7 +24,7 @@ const EXAMPLES_MAX: &str = "30";
 type Part = fn(&Scene) -> Result<Outcome>;
 
 /// All of them, in this order.
-pub(super) const PARTS: [(&str, Part); 9] = [
+pub(super) const PARTS: [(&str, Part); 11] = [
     ("npm eventsource, cut at every event", eventsource),
     ("PyPI httpx-sse, cut at every event", httpx_sse),
     ("chromium by playwright-core, cut at every event", browser),

@@ -37,7 +37,7 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "bench queue" => &["--seconds", "1", "--store", "memory"],
         "bench nodes" => &["--store", "embedded"],
         "import original" => &["--redis", "redis://127.0.0.1:1", "--url", url],
-        "bench fanout" => &["--readers", "20", "--seconds", "1", "--over", "sse"],
+        "bench fanout" => &["--readers", "20", "--seconds", "1"],
         "bench soak" => &["--minutes", "0.05"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
         "agent mock" => &["--listen", "127.0.0.1:0"],

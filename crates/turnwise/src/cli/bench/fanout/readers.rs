@@ -9,12 +9,12 @@ use hdrhistogram::Histogram;
 use memchr::memmem::Finder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Before the time and the number of an event.
 const MARK: &[u8] = b"@@T=";
@@ -192,7 +192,8 @@ impl Readers {
         let seen =
             Arc::new(Seen { began: self.seen.began, delivered: AtomicU64::new(0), wrong: AtomicU64::new(0) });
         let (end, ended) = watch::channel(false);
-        let reading = tokio::spawn(read(begun, Arc::clone(&seen), ended));
+        let mut reading = JoinSet::new();
+        reading.spawn(read(begun, Arc::clone(&seen), ended));
         let due = self.published - from;
         let all = timeout(LAST, async {
             while seen.delivered.load(Ordering::Acquire) < due {
@@ -201,7 +202,9 @@ impl Readers {
         });
         let came = all.await.is_ok();
         let _nobody_listens = end.send(true);
-        reading.await.map_err(|error| wrong("a reader failed", error))?;
+        while let Some(read) = reading.join_next().await {
+            read.map_err(|error| wrong("a reader failed", error))?;
+        }
         Ok(came && seen.wrong.load(Ordering::Acquire) == 0)
     }
 
