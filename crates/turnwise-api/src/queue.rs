@@ -293,7 +293,7 @@ pub struct QueuePolicy {
     #[schema(required = true, minimum = 0.001, maximum = 31622400)]
     pub ttl_seconds: Option<f64>,
     /// Messages in hand at once, over all nodes; null: no limit.
-    #[schema(required = true, minimum = 1)]
+    #[schema(required = true, minimum = 1, maximum = 1000000)]
     pub concurrency: Option<u32>,
     /// Messages that each node hands out a second at most, and at once at most what a second brings; null: no limit.
     #[schema(required = true, minimum = 0.001, maximum = 1000000)]

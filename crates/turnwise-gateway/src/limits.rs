@@ -215,6 +215,8 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(1);
 pub(crate) const RATE_MIN: f64 = 0.001;
 /// The fastest that is a limit at all, in messages a second.
 pub(crate) const RATE_MAX: f64 = 1_000_000.0;
+/// The most messages in hand at once that a policy may name.
+pub(crate) const QUEUE_CONCURRENCY_NAMED_MAX: u64 = 1_000_000;
 /// The most messages a policy may allow a queue; less than that holds for all queues together.
 pub(crate) const QUEUE_MESSAGES_NAMED_MAX: u64 = 1_000_000_000;
 /// Queues or messages in one page of a list.

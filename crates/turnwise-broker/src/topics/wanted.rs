@@ -57,8 +57,14 @@ impl Wanted {
             }
             for part in &mut self.each {
                 if is_behind(at, part.after) {
-                    let (pattern, after) = (part.pattern.clone(), part.after);
-                    self.sent.push(Sent { pattern, after, up_to: at });
+                    let goes_on = |sent: &&mut Sent| sent.pattern == part.pattern && sent.up_to == part.after;
+                    match self.sent.iter_mut().find(goes_on) {
+                        Some(sent) => sent.up_to = at,
+                        None => {
+                            let (pattern, after) = (part.pattern.clone(), part.after);
+                            self.sent.push(Sent { pattern, after, up_to: at });
+                        }
+                    }
                     part.after = at;
                 }
             }
@@ -81,8 +87,17 @@ impl Wanted {
 
     /// Everything up to this place was read.
     pub(super) fn read_up_to(&mut self, place: SubscriptionPlace) {
-        if !self.sent.is_empty() {
-            self.sent.retain(|sent| sent.up_to.epoch == place.epoch && sent.up_to > place);
+        let is_over = |sent: &mut Sent| sent.up_to.epoch != place.epoch || sent.up_to <= place;
+        for sent in self.sent.extract_if(.., is_over) {
+            // A later replay must know from where on it was handed out.
+            let own = self.each.iter_mut().find(|part| part.pattern == sent.pattern);
+            if let Some(part) = own
+                && sent.up_to.epoch == place.epoch
+                && part.after.epoch == place.epoch
+                && part.after <= sent.up_to
+            {
+                part.after = part.after.min(sent.after);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use turnwise_core::machine::mutants::{Mutant, set};
 const SEEDS: u64 = 12;
 /// Where they begin for a fault that needs a rare thing: that a node freezes just between a look at its lease and an
 /// append, for longer than the lease. Of the first seeds this one is it.
-const APPEND_AFTER_A_FREEZE: u64 = 125;
+const APPEND_AFTER_A_FREEZE: u64 = 174;
 
 /// Faults that no turn can meet: it has no priority, no schedule and no
 /// subscription, nobody redrives it, its answers are shorter than a page, and

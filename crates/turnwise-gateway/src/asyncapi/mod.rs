@@ -162,7 +162,9 @@ fn form(field: &Field) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::value::RawValue;
     use std::collections::BTreeSet;
+    use turnwise_api::{AgentMessage, Rfc3339, ServerFrame, Topics};
 
     #[test]
     fn every_answer_is_a_frame_of_the_server_and_no_name_comes_twice() {
@@ -175,5 +177,109 @@ mod tests {
             let names: BTreeSet<&str> = frame.fields.iter().map(|field| field.name).collect();
             assert_eq!(names.len(), frame.fields.len(), "{}", frame.name);
         }
+    }
+
+    /// Of each kind of frame one with all that it may hold.
+    fn whole_frames() -> Vec<ServerFrame<'static>> {
+        let (id, at, word) = (Some("1"), Rfc3339(0), "x");
+        let json: &'static RawValue = serde_json::from_str("{}").expect("JSON");
+        let topics: &'static [String] = &[];
+        let data = AgentMessage {
+            from_agent: word,
+            to_agent: Some(word),
+            workspace_id: Some(word),
+            topic: Some(word),
+            content: json,
+            message_type: word,
+            message_id: word,
+            timestamp: 0.0,
+            priority: 4,
+            metadata: json,
+            delivery_mode: word,
+            correlation_id: Some(word),
+            in_reply_to: Some(word),
+            expires_at: Some(at),
+        };
+        vec![
+            ServerFrame::Connected { connection_id: word, timestamp: at },
+            ServerFrame::Subscribed { topics, place: word, id },
+            ServerFrame::Unsubscribed { topics: Topics::Some(topics), id },
+            ServerFrame::Published { topic: word, position: word, subscribers: 1, id },
+            ServerFrame::Message {
+                topic: word,
+                place: word,
+                position: word,
+                event_type: word,
+                timestamp: at,
+                data: Some(json),
+                cloudevent: Some(json),
+            },
+            ServerFrame::AgentMessage { data, queued: true, attempt: Some(1), lease_expires_at: Some(at) },
+            ServerFrame::Sent {
+                message_id: word,
+                duplicate: false,
+                recipients: 1,
+                queued: 1,
+                bounced: 0,
+                state: Some(word),
+                offline_since: Some(at),
+                id,
+            },
+            ServerFrame::Broadcast {
+                workspace_id: word,
+                recipient_count: 1,
+                queued: 0,
+                message_id: word,
+                id,
+            },
+            ServerFrame::Settled { message_id: word, status: word, id },
+            ServerFrame::Reply {
+                in_reply_to: word,
+                message_id: word,
+                from_agent: word,
+                content: json,
+                metadata: Some(json),
+                id,
+            },
+            ServerFrame::Receipt {
+                message_id: word,
+                agent_id: word,
+                state: word,
+                at,
+                offline_since: Some(at),
+                reason: Some(word),
+                id,
+            },
+            ServerFrame::Presence { agent_id: word, online: true, since: Some(at), id },
+            ServerFrame::Gap { resume: word },
+            ServerFrame::Ping { timestamp: at },
+            ServerFrame::Pong { timestamp: at, id },
+            ServerFrame::Error { message: word, code: word, retry_after: Some(1), id },
+        ]
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_described() {
+        let keys = |value: &Value| -> BTreeSet<String> {
+            value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+        };
+        let told: Vec<Value> =
+            whole_frames().iter().map(|frame| serde_json::to_value(frame).expect("JSON")).collect();
+        assert_eq!(told.len(), OF_SERVER.len());
+        for frame in OF_SERVER {
+            let described = schema(Some(frame.name), frame.fields);
+            let kind = if frame.name == AGENT { "message" } else { frame.name };
+            let is_it = |told: &&Value| {
+                told.get("type").and_then(Value::as_str) == Some(kind)
+                    && (kind != "message" || told.get("queued").is_some() == (frame.name == AGENT))
+            };
+            let sent = told.iter().find(is_it).unwrap_or_else(|| panic!("{} is never sent", frame.name));
+            let properties = described.get("properties").expect("an object");
+            assert_eq!(keys(sent), keys(properties), "{}", frame.name);
+        }
+        let agent =
+            told.iter().find_map(|told| told.get("data").filter(|data| data.get("from_agent").is_some()));
+        let described = schema(None, AGENT_MESSAGE);
+        assert_eq!(keys(agent.expect("a message")), keys(described.get("properties").expect("an object")));
     }
 }

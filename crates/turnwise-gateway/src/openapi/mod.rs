@@ -124,7 +124,7 @@ fn described(operation: &Operation, access: Access) -> Value {
     if let (Some(body), Some(described)) = (operation.body, described.as_object_mut()) {
         described.insert(
             "requestBody".to_owned(),
-            json!({ "required": true, "content": { "application/json": {
+            json!({ "required": operation.id != queues::CLAIM, "content": { "application/json": {
                 "schema": schemas::reference(body.schema), "examples": (body.examples)(),
             }}}),
         );

@@ -209,7 +209,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         )
     },
     post(
-        "claimFromQueue",
+        CLAIM,
         "/api/v1/queues/{queue}/claim",
         (
             "Take messages",
@@ -371,12 +371,23 @@ pub(super) fn schemas(all: &mut Map<String, Value>) {
     either(all);
 }
 
+/// The operation whose body may be left out.
+pub(super) const CLAIM: &str = "claimFromQueue";
+
 /// What is asked for: nothing that is not known may be there.
 fn forms(all: &mut Map<String, Value>) {
     // The policy as it is asked for: nothing has to be there.
     let mut asked = all.get("QueuePolicy").cloned().unwrap_or_default();
     if let Some(asked) = asked.as_object_mut() {
         asked.remove("required");
+        for field in asked.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+            // Null is as usual, as what is left out.
+            if let Some(kind) = field.1.get_mut("type")
+                && kind.is_string()
+            {
+                *kind = json!([*kind, "null"]);
+            }
+        }
     }
     all.insert("QueuePolicyRequest".to_owned(), asked);
     for form in [

@@ -4,8 +4,9 @@ use super::answers::Success;
 use super::operations::{Body, Operation};
 use super::schemas::{self, NOON, add, examples, reference, value};
 use crate::limits::{
-    EVENT_BYTES_MAX, EVENT_TYPE_BYTES_MAX, EVENTS_PUBLISHED_MAX, ID_BYTES_MAX, PATTERNS_MAX,
-    RETENTION_AGE_SECONDS_MAX, RETENTION_SIZE_MAX, TOPIC_NAME_BYTES_MAX, TOPIC_PAGE_MAX, TOPIC_PAGE_USUAL,
+    CLOUDEVENT_SOURCE_BYTES_MAX, EVENT_BYTES_MAX, EVENT_TYPE_BYTES_MAX, EVENTS_PUBLISHED_MAX, ID_BYTES_MAX,
+    PATTERNS_MAX, RETENTION_AGE_SECONDS_MAX, RETENTION_SIZE_MAX, TOPIC_NAME_BYTES_MAX, TOPIC_PAGE_MAX,
+    TOPIC_PAGE_USUAL,
 };
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -282,9 +283,15 @@ pub(super) fn schemas(all: &mut Map<String, Value>) {
             "required": ["specversion", "type", "source", "id"],
             "properties": {
                 "specversion": { "const": "1.0" },
-                "type": { "type": "string" },
-                "source": { "type": "string" },
-                "id": { "type": "string" },
+                "type": { "type": "string", "pattern": "^[!-~]{1,120}$" },
+                "source": {
+                    "type": "string", "format": "uri-reference", "minLength": 1,
+                    "maxLength": CLOUDEVENT_SOURCE_BYTES_MAX,
+                },
+                "id": {
+                    "type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX,
+                    "pattern": "^[^\\x00-\\x1f\\x7f]+$",
+                },
             },
         }),
     );

@@ -254,7 +254,8 @@ fn excluded(form: &mut Form<'_>, from: Option<&str>, errors: &mut Errors) -> Vec
             }
         }
     }
-    let keeps_sender = form.has("exclude_sender") && !form.flag("exclude_sender", errors);
+    let is_said = form.has("exclude_sender");
+    let keeps_sender = !form.flag("exclude_sender", errors) && is_said;
     if !keeps_sender {
         excluded.extend(from.map(str::to_owned));
     }

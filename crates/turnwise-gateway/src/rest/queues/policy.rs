@@ -8,7 +8,8 @@ use crate::auth::Caller;
 use crate::body;
 use crate::error::Failure;
 use crate::limits::{
-    MOMENT, QUEUE_ATTEMPTS_MAX, QUEUE_MESSAGES_NAMED_MAX, QUEUE_TIME_MAX, RATE_MAX, RATE_MIN,
+    MOMENT, QUEUE_ATTEMPTS_MAX, QUEUE_CONCURRENCY_NAMED_MAX, QUEUE_MESSAGES_NAMED_MAX, QUEUE_TIME_MAX,
+    RATE_MAX, RATE_MIN,
 };
 use crate::rest::json;
 use crate::rest::rules::Errors;
@@ -52,7 +53,7 @@ fn policy(mut form: Form<'_>, errors: &mut Errors) -> WorkPolicy {
     if let Some(attempts) = form.whole("max_attempts", 1..=QUEUE_ATTEMPTS_MAX, errors) {
         policy.max_attempts = u32::try_from(attempts).unwrap_or(policy.max_attempts);
     }
-    let concurrency = form.whole("concurrency", 1..=u32::MAX.into(), errors);
+    let concurrency = form.whole("concurrency", 1..=QUEUE_CONCURRENCY_NAMED_MAX, errors);
     policy.concurrency = concurrency.and_then(|most| u32::try_from(most).ok());
     policy.rate_per_second = form.number("rate_per_second", RATE_MIN..=RATE_MAX, errors);
     policy.messages_max = form.whole("messages_max", 1..=QUEUE_MESSAGES_NAMED_MAX, errors);
