@@ -10,15 +10,26 @@ BETWEEN_FIELDS = (
     "must not stand beside",
     "must equal the header Idempotency-Key, or be left out",
     "must equal Idempotency-Key, or be left out",
-    "may only stand beside outcome",
+    "may only stand beside",
     "exactly one of ids, all: true and filter is required",
     "must be in the future, and after the time of delivery",
+)
+# Names with rules that no pattern of the document tells: control characters by Unicode's tables, and lists in a text.
+NAMES = (
+    "must be a topic of at most",
+    "must be a receipt as it came with a message",
+    "must be the id of an agent",
+    "must have names of 1 to 128 bytes without control characters",
+    "must have 1 to 256 bytes and no control characters",
+    "is no name of an attribute",
+    "true, false or a whole number",
 )
 TICKET = "The body must be {"
 # Cursors and places are those that an answer gave: no pattern tells them from texts that only look like one.
 GIVEN = "after"
 # Nobody waits for a message here: what a wait brings is looked at elsewhere.
 WAIT_MAX = 0.05
+REQUESTS = "POST /api/v1/bus/agents/{agent_id}/messages"
 
 
 @schemathesis.hook
@@ -26,10 +37,13 @@ def before_call(ctx, case, kwargs):
     for holder in (case.query, case.body):
         wait = holder.get("wait_seconds") if hasattr(holder, "get") else None
         try:
-            is_long = not isinstance(wait, bool) and WAIT_MAX < float(wait) <= 20
+            is_long = not isinstance(wait, bool) and 0 < float(wait) <= 20
         except (TypeError, ValueError):
             is_long = False
-        if is_long:
+        if is_long and case.operation.label == REQUESTS:
+            # Nobody answers a request here: 504 would be right, and is looked at elsewhere.
+            del holder["wait_seconds"]
+        elif is_long:
             holder["wait_seconds"] = WAIT_MAX
 
 
@@ -52,6 +66,6 @@ def valid_data_is_accepted(ctx, response, case):
     if code == "invalid_content":
         if case.operation.label == "POST /api/v1/tickets" and problem["detail"].startswith(TICKET):
             return
-        if errors and all(any(rule in error["detail"] for rule in BETWEEN_FIELDS) for error in errors):
+        if errors and all(any(rule in error["detail"] for rule in BETWEEN_FIELDS + NAMES) for error in errors):
             return
     assert code == "idempotency_conflict", f"what the document allows was refused: {response.status_code} {code}"

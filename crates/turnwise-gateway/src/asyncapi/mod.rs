@@ -179,11 +179,35 @@ mod tests {
         }
     }
 
-    /// Of each kind of frame one with all that it may hold.
+    /// Of each kind of frame one with all that it may hold; those of agents are apart.
     fn whole_frames() -> Vec<ServerFrame<'static>> {
         let (id, at, word) = (Some("1"), Rfc3339(0), "x");
         let json: &'static RawValue = serde_json::from_str("{}").expect("JSON");
         let topics: &'static [String] = &[];
+        vec![
+            ServerFrame::Connected { connection_id: word, timestamp: at },
+            ServerFrame::Subscribed { topics, place: word, id },
+            ServerFrame::Unsubscribed { topics: Topics::Some(topics), id },
+            ServerFrame::Published { topic: word, position: word, subscribers: 1, id },
+            ServerFrame::Message {
+                topic: word,
+                place: word,
+                position: word,
+                event_type: word,
+                timestamp: at,
+                data: Some(json),
+                cloudevent: Some(json),
+            },
+            ServerFrame::Gap { resume: word },
+            ServerFrame::Ping { timestamp: at },
+            ServerFrame::Pong { timestamp: at, id },
+            ServerFrame::Error { message: word, code: word, retry_after: Some(1), id },
+        ]
+    }
+
+    fn whole_agent_frames() -> Vec<ServerFrame<'static>> {
+        let (id, at, word) = (Some("1"), Rfc3339(0), "x");
+        let json: &'static RawValue = serde_json::from_str("{}").expect("JSON");
         let data = AgentMessage {
             from_agent: word,
             to_agent: Some(word),
@@ -201,19 +225,6 @@ mod tests {
             expires_at: Some(at),
         };
         vec![
-            ServerFrame::Connected { connection_id: word, timestamp: at },
-            ServerFrame::Subscribed { topics, place: word, id },
-            ServerFrame::Unsubscribed { topics: Topics::Some(topics), id },
-            ServerFrame::Published { topic: word, position: word, subscribers: 1, id },
-            ServerFrame::Message {
-                topic: word,
-                place: word,
-                position: word,
-                event_type: word,
-                timestamp: at,
-                data: Some(json),
-                cloudevent: Some(json),
-            },
             ServerFrame::AgentMessage { data, queued: true, attempt: Some(1), lease_expires_at: Some(at) },
             ServerFrame::Sent {
                 message_id: word,
@@ -251,10 +262,6 @@ mod tests {
                 id,
             },
             ServerFrame::Presence { agent_id: word, online: true, since: Some(at), id },
-            ServerFrame::Gap { resume: word },
-            ServerFrame::Ping { timestamp: at },
-            ServerFrame::Pong { timestamp: at, id },
-            ServerFrame::Error { message: word, code: word, retry_after: Some(1), id },
         ]
     }
 
@@ -263,8 +270,11 @@ mod tests {
         let keys = |value: &Value| -> BTreeSet<String> {
             value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
         };
-        let told: Vec<Value> =
-            whole_frames().iter().map(|frame| serde_json::to_value(frame).expect("JSON")).collect();
+        let told: Vec<Value> = whole_frames()
+            .iter()
+            .chain(&whole_agent_frames())
+            .map(|frame| serde_json::to_value(frame).expect("JSON"))
+            .collect();
         assert_eq!(told.len(), OF_SERVER.len());
         for frame in OF_SERVER {
             let described = schema(Some(frame.name), frame.fields);

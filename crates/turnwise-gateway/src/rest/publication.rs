@@ -71,8 +71,11 @@ impl Mode {
             }
             Mode::Binary => one_cloud(cloudevent::binary(headers, body, &mut errors)?),
         };
-        if self == Mode::Own {
-            idempotency(headers, &mut publications, &mut errors);
+        // A CloudEvent has a key of its own: its source and id.
+        if let Some(key) = idempotency_key(headers, &mut errors)
+            && self == Mode::Own
+        {
+            idempotency(key, &mut publications, &mut errors);
         }
         if errors.0.is_empty() {
             Ok(publications)
@@ -163,14 +166,17 @@ fn of_cloud(event: CloudEvent) -> Publication {
     Publication { event_type, body: EventBody::CloudEvent(json.into()), dedup_key }
 }
 
-/// The header stands for the keys that are not given; of several, each gets its own.
-fn idempotency(headers: &HeaderMap, publications: &mut Publications, errors: &mut Errors) {
-    let Some(value) = headers.get("idempotency-key") else { return };
+fn idempotency_key<'h>(headers: &'h HeaderMap, errors: &mut Errors) -> Option<&'h str> {
+    let value = headers.get("idempotency-key")?;
     let key = value.to_str().ok().filter(|key| rules::id(key).is_none());
-    let Some(key) = key else {
+    if key.is_none() {
         errors.add("Idempotency-Key", "must be visible ASCII of at most 256 bytes");
-        return;
-    };
+    }
+    key
+}
+
+/// The header stands for the keys that are not given; of several, each gets its own.
+fn idempotency(key: &str, publications: &mut Publications, errors: &mut Errors) {
     match publications {
         Publications::One(event) => {
             let own = event.dedup_key.get_or_insert_with(|| own_key(key));

@@ -110,7 +110,7 @@ impl<'b> Form<'b> {
         errors: &mut Errors,
     ) -> Option<u64> {
         let raw = self.value(name)?;
-        let number = serde_json::from_str::<u64>(raw.get()).ok().filter(|number| range.contains(number));
+        let number = whole_number(raw.get()).filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = (range.start(), range.end());
             add(errors, self.pointer(name), format!("must be a whole number from {least} to {most}"));
@@ -281,6 +281,17 @@ impl<'de> Visitor<'de> for ListVisitor {
         }
         Ok(found)
     }
+}
+
+/// The largest up to which every whole number can be told from its neighbours.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// A whole number, however JSON writes it: 94.0 is one, too (JSON Schema, section 6.1.1 of its validation).
+fn whole_number(text: &str) -> Option<u64> {
+    let exact = serde_json::from_str::<u64>(text).ok();
+    let is_whole = |number: &f64| number.fract() == 0.0 && (0.0..=WHOLE_MAX).contains(number);
+    // In the range, and nothing behind the point.
+    exact.or_else(|| serde_json::from_str::<f64>(text).ok().filter(is_whole).map(|number| number as u64))
 }
 
 #[cfg(test)]

@@ -132,10 +132,7 @@ impl Readers {
                 }
                 Pace::Window(_) => {}
                 Pace::Rate(rate) => {
-                    sleep_until(
-                        (began + Duration::from_secs(sent) / u32::try_from(rate).unwrap_or(1)).into(),
-                    )
-                    .await;
+                    sleep_until(began + Duration::from_secs(sent) / u32::try_from(rate).unwrap_or(1)).await;
                 }
             }
             let event = self.event(bytes);
