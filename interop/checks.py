@@ -13,6 +13,7 @@ BETWEEN_FIELDS = (
     "may only stand beside",
     "exactly one of ids, all: true and filter is required",
     "must be in the future, and after the time of delivery",
+    "must be within 366 days from now",
 )
 # Names with rules that no pattern of the document tells: control characters by Unicode's tables, and lists in a text.
 NAMES = (
@@ -23,12 +24,14 @@ NAMES = (
     "must have 1 to 256 bytes and no control characters",
     "is no name of an attribute",
     "true, false or a whole number",
+    "each a number or null",
 )
 TICKET = "The body must be {"
 # Cursors and places are those that an answer gave: no pattern tells them from texts that only look like one.
 GIVEN = "after"
 # Nobody waits for a message here: what a wait brings is looked at elsewhere.
 WAIT_MAX = 0.05
+LONGEST = 3600
 REQUESTS = "POST /api/v1/bus/agents/{agent_id}/messages"
 
 
@@ -37,7 +40,7 @@ def before_call(ctx, case, kwargs):
     for holder in (case.query, case.body):
         wait = holder.get("wait_seconds") if hasattr(holder, "get") else None
         try:
-            is_long = not isinstance(wait, bool) and 0 < float(wait) <= 20
+            is_long = not isinstance(wait, bool) and 0 < float(wait) <= LONGEST
         except (TypeError, ValueError):
             is_long = False
         if is_long and case.operation.label == REQUESTS:
