@@ -58,6 +58,14 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Refuses what would begin something new while the node stops.
+    pub(crate) fn require_serving(&self) -> Result<(), Failure> {
+        match self.drain.phase() {
+            Phase::Serving => Ok(()),
+            _ => Err(Failure::new(Code::Draining, "The server is shutting down")),
+        }
+    }
+
     pub(crate) fn new(
         broker: Broker,
         keys: KeyRing,

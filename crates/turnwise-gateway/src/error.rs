@@ -45,7 +45,10 @@ impl Failure {
     }
 
     /// The content breaks one rule, here.
-    fn invalid_at(pointer: &'static str, detail: String) -> Failure {
+    pub(crate) fn invalid_at(
+        pointer: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Failure {
         let error = FieldError { pointer: pointer.into(), detail: detail.into() };
         Failure::invalid(Code::InvalidContent, vec![error])
     }

@@ -204,7 +204,7 @@ pub(crate) const QUEUE_ATTEMPTS_MAX: u64 = 1_000;
 /// The furthest a message may be put off, and the longest it may be kept: 366 days.
 pub(crate) const QUEUE_TIME_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Messages one claim may take.
-pub(crate) const CLAIM_MESSAGES_MAX: u64 = 100;
+pub(crate) const CLAIM_MESSAGES_MAX: u32 = 100;
 /// How long a claim may wait.
 pub(crate) const CLAIM_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long a lease lasts that nothing else is asked for.
@@ -220,9 +220,9 @@ pub(crate) const QUEUE_CONCURRENCY_NAMED_MAX: u64 = 1_000_000;
 /// The most messages a policy may allow a queue; less than that holds for all queues together.
 pub(crate) const QUEUE_MESSAGES_NAMED_MAX: u64 = 1_000_000_000;
 /// Queues or messages in one page of a list.
-pub(crate) const QUEUE_PAGE_MAX: u64 = 100;
+pub(crate) const QUEUE_PAGE_MAX: u32 = 100;
 /// The same when nothing is asked for.
-pub(crate) const QUEUE_PAGE_USUAL: u64 = 50;
+pub(crate) const QUEUE_PAGE_USUAL: u32 = 50;
 /// Bytes of the content of a message between agents.
 pub(crate) const BUS_CONTENT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of what is carried along with it.
@@ -236,7 +236,7 @@ pub(crate) const BUS_EXCLUDED_MAX: usize = 100;
 /// How long the sender of a request may wait for its answer.
 pub(crate) const BUS_REPLY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Recipients told of one message.
-pub(crate) const BUS_RECIPIENTS_TOLD_MAX: u64 = 1_000;
+pub(crate) const BUS_RECIPIENTS_TOLD_MAX: u32 = 1_000;
 
 /// Bytes of one append to a stream, and of what a stream begins with.
 pub(crate) const STREAM_APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;

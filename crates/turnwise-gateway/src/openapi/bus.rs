@@ -253,7 +253,7 @@ pub(super) fn parameters(all: &mut Map<String, Value>) {
     });
     let message = json!({ "type": "string", "pattern": "^msg_[0-9a-f]{32}$" });
     let number = |least: Value, most: Value| json!({ "type": "number", "minimum": least, "maximum": most });
-    let whole = |most: u64| json!({ "type": "integer", "minimum": 1, "maximum": most });
+    let whole = |most: u32| json!({ "type": "integer", "minimum": 1, "maximum": most });
     let path = |name: &str, about: &str, schema: &Value, example: &str| {
         json!({
             "in": "path", "name": name, "required": true, "description": about, "schema": schema, "example": example,

@@ -453,7 +453,7 @@ mod tests {
         for batch in ["QueueMessages", "QueueSettlements", "QueueExtensions"] {
             is(batch, "items", "maxItems", limits::QUEUE_BATCH_MAX as u64);
         }
-        is("QueueClaim", "limit", "maximum", limits::CLAIM_MESSAGES_MAX);
+        is("QueueClaim", "limit", "maximum", limits::CLAIM_MESSAGES_MAX.into());
         is("QueueClaim", "lease_seconds", "maximum", LEASE_MAX.as_secs());
         is("QueueClaim", "wait_seconds", "maximum", limits::CLAIM_WAIT_MAX.as_secs());
         is("QueueSettlement", "delay_seconds", "maximum", RETRY_DELAY_MAX.as_secs());

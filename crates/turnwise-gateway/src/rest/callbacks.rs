@@ -36,21 +36,12 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
             CallbackStage::Dead
         }
     };
-    let limit = match parameters.get("limit").map(str::parse) {
-        None => CALLBACKS_PAGE_USUAL,
-        Some(Ok(limit)) if (1..=CALLBACKS_PAGE_MAX).contains(&limit) => limit,
-        Some(Ok(_) | Err(_)) => {
-            errors.add("?limit", format!("must be a number from 1 to {CALLBACKS_PAGE_MAX}"));
-            CALLBACKS_PAGE_USUAL
-        }
-    };
+    let limit = parameters.limit(CALLBACKS_PAGE_USUAL, CALLBACKS_PAGE_MAX, &mut errors);
     let org = parameters.get("org_id");
     if let Some(detail) = org.and_then(rules::id) {
         errors.add("?org_id", detail);
     }
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     let after = match parameters.get("after") {
         None => None,
         Some(text) => Some(
@@ -107,9 +98,7 @@ pub(crate) async fn redrive(
             CallbackRedrive::These(Vec::new())
         }
     };
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     let scope = caller.scope_in(request.org_id.as_deref());
     let redriven = app.broker.redrive_callbacks(&scope, which, request.dry_run).await?;
     json(&RedriveAnswer { redriven, dry_run: request.dry_run })

@@ -4,7 +4,6 @@ use super::json;
 use super::query::Parameters;
 use super::status::millis;
 use crate::app::App;
-use crate::drain::Phase;
 use crate::error::Failure;
 use axum::extract::State;
 use axum::response::Response;
@@ -53,9 +52,7 @@ pub(crate) async fn livez() -> Result<Response, Failure> {
 /// Whether work should be sent here.
 pub(crate) async fn readyz(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Failure> {
     let verbose = Parameters::of(&uri)?.has("verbose");
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     let (store, agent) = parts(&app);
     if store == "down" {
         let detail = if verbose {

@@ -4,7 +4,6 @@ use super::{callbacks, json, json_bytes, json_response, query, submission};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::held::Instead;
 use crate::limits::{SMALL_ANSWER_BYTES_MAX, STOP_WAIT};
@@ -78,9 +77,7 @@ async fn submitted(
     standing: &mut Option<Standing>,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     body::require_json(&head.headers)?;
     let preference = Preference::of(&head.headers);
     let mut patience = Patience::of(app, preference);
@@ -250,9 +247,7 @@ pub(crate) async fn redrive(
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     let id = query::message_id(path)?;
     match app.broker.redrive_turn(&caller.scope(), id).await? {
         Redriven::NotFound => Err(Failure::not_found()),

@@ -77,11 +77,8 @@ impl Mode {
         {
             idempotency(key, &mut publications, &mut errors);
         }
-        if errors.0.is_empty() {
-            Ok(publications)
-        } else {
-            Err(Failure::invalid(Code::InvalidContent, errors.0))
-        }
+        errors.into_result()?;
+        Ok(publications)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Query strings and path parameters under the same rules as bodies.
 
 use super::rules::{self, Errors};
+use crate::auth::Caller;
 use crate::error::Failure;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query};
 use http::Uri;
 use std::borrow::Cow;
 use turnwise_api::Code;
+use turnwise_broker::OrgScope;
 use turnwise_core::MessageId;
 
 /// The parameters of a query string.
@@ -29,6 +31,18 @@ impl Parameters {
     /// Whether it is there, with or without a value.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(key, _)| key == name)
+    }
+
+    /// How many items a page is to have.
+    pub(crate) fn limit(&self, usual: u32, most: u32, errors: &mut Errors) -> u32 {
+        match self.get("limit").map(str::parse) {
+            None => usual,
+            Some(Ok(limit)) if (1..=most).contains(&limit) => limit,
+            Some(_) => {
+                errors.add("?limit", format!("must be a number from 1 to {most}"));
+                usual
+            }
+        }
     }
 
     /// One that must be there, under a rule.
@@ -57,13 +71,47 @@ pub(crate) fn message_id(path: Result<Path<String>, PathRejection>) -> Result<Me
 
 /// A user's id from the path.
 pub(crate) fn user_id(path: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
-    let mut errors = Errors::default();
-    match path {
-        Ok(Path(user)) => match rules::id(&user) {
-            None => return Ok(user),
-            Some(detail) => errors.add("user_id", detail),
-        },
-        Err(_) => errors.add("user_id", "must be UTF-8, percent-encoded"),
+    in_path(path, "user_id", rules::id)
+}
+
+/// A name from the path, under a rule.
+pub(crate) fn in_path(
+    path: Result<Path<String>, PathRejection>,
+    name: &'static str,
+    rule: fn(&str) -> Option<Cow<'static, str>>,
+) -> Result<String, Failure> {
+    let Ok(Path(value)) = path else {
+        return Err(Failure::invalid_at(name, "must be UTF-8, percent-encoded"));
+    };
+    match rule(&value) {
+        None => Ok(value),
+        Some(detail) => Err(Failure::invalid_at(name, detail)),
     }
-    Err(Failure::invalid(Code::InvalidContent, errors.0))
+}
+
+/// The organisation a request is about: the one it names, or the only one of its key.
+pub(crate) fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
+    org_named(caller, parameters.get("org_id"), "?org_id")
+}
+
+/// The same, named elsewhere than in the query.
+pub(crate) fn org_named(
+    caller: &Caller,
+    named: Option<&str>,
+    pointer: &'static str,
+) -> Result<String, Failure> {
+    if let Some(org) = named {
+        return match rules::id(org) {
+            Some(detail) => Err(Failure::invalid_at(pointer, detail)),
+            None if caller.sees(org) => Ok(org.to_owned()),
+            // The same for one that exists and one that does not.
+            None => Err(Failure::new(Code::OrgForbidden, "The API key is not for this organisation")),
+        };
+    }
+    match caller.scope() {
+        OrgScope::These(orgs) if orgs.len() == 1 => Ok(orgs.into_iter().collect()),
+        OrgScope::These(_) | OrgScope::All => {
+            Err(Failure::invalid_at(pointer, "is required: who asks may see more than one organisation"))
+        }
+    }
 }

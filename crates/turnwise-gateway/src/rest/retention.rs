@@ -1,12 +1,11 @@
 //! `/api/v1/topics/{topic}/retention`: how much of a topic is kept.
 
-use super::query::Parameters;
+use super::query::{self, Parameters};
 use super::rules::Errors;
 use super::{json, strict_object, topics};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{RETENTION_AGE_SECONDS_MAX, RETENTION_SIZE_MAX};
 use axum::extract::rejection::PathRejection;
@@ -28,11 +27,9 @@ pub(crate) async fn set(
     request: Request,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     let topic = topics::name(path)?;
-    let org = topics::org(&caller, &Parameters::of(&head.uri)?)?;
+    let org = query::org(&caller, &Parameters::of(&head.uri)?)?;
     body::require_json(&head.headers)?;
     let request: RetentionRequest = {
         let body = body::read(&app, body).await?;
@@ -54,9 +51,7 @@ pub(crate) async fn set(
         events_max: checked("/max_events", request.max_events, usual.events_max, RETENTION_SIZE_MAX),
         bytes_max: checked("/max_bytes", request.max_bytes, usual.bytes_max, RETENTION_SIZE_MAX),
     };
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     if !app.broker.retain_topic(&org, &topic, retention).await? {
         let mut errors = Errors::default();
         errors
@@ -74,7 +69,7 @@ pub(crate) async fn show(
     uri: Uri,
 ) -> Result<Response, Failure> {
     let topic = topics::name(path)?;
-    let org = topics::org(&caller, &Parameters::of(&uri)?)?;
+    let org = query::org(&caller, &Parameters::of(&uri)?)?;
     json(&answer(app.broker.topic_retention(&org, &topic).await?))
 }
 

@@ -1,5 +1,6 @@
 //! The rules for single values from outside, and a list of what broke them.
 
+use crate::error::Failure;
 use crate::limits::{
     AUDIO_BYTES_MAX, CLIENT_ID_BYTES_MAX, EVENT_BYTES_MAX, EVENT_TYPE_BYTES_MAX, ID_BYTES_MAX,
     LABEL_BYTES_MAX, TEXT_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
@@ -8,7 +9,7 @@ use crate::sse::encoder::GAP;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
-use turnwise_api::{Field, FieldError};
+use turnwise_api::{Code, Field, FieldError};
 
 /// Collects what is wrong with a request, so that one answer names all of it.
 #[derive(Default)]
@@ -21,6 +22,11 @@ impl Errors {
         detail: impl Into<Cow<'static, str>>,
     ) {
         self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+    }
+
+    /// Ends a request that something is wrong with.
+    pub(crate) fn into_result(self) -> Result<(), Failure> {
+        if self.0.is_empty() { Ok(()) } else { Err(Failure::invalid(Code::InvalidContent, self.0)) }
     }
 
     /// A string that may be missing.

@@ -1,6 +1,7 @@
 //! `POST /api/v1/tickets`: leave to read one stream, to follow some topics or
 //! to open one WebSocket, for a browser.
 
+use super::query;
 use super::rules::{self, Errors};
 use super::{json, strict};
 use crate::app::App;
@@ -8,7 +9,6 @@ use crate::auth::Caller;
 use crate::body;
 use crate::error::Failure;
 use crate::limits::{PATTERNS_MAX, TICKET_FIRST_USE_MAX, TICKET_LIFETIME};
-use crate::rest::topics;
 use crate::scope::Access;
 use crate::ticket::{StreamOf, TicketFor, TopicsOf};
 use crate::ws::{Identity, require_agent};
@@ -65,7 +65,7 @@ async fn turn(app: &App, caller: &Caller, stream: &TicketStream<'_>) -> Result<S
 
 fn followed(caller: &Caller, wanted: TicketTopics) -> Result<TopicsOf, Failure> {
     caller.require(Access::TopicsRead)?;
-    let org = topics::org_named(caller, wanted.org_id.as_deref(), "/subscribe/org_id")?;
+    let org = query::org_named(caller, wanted.org_id.as_deref(), "/subscribe/org_id")?;
     let topics: BTreeSet<String> = wanted.topics.into_iter().collect();
     let mut errors = Errors::default();
     if !(1..=PATTERNS_MAX).contains(&topics.len()) {
@@ -74,16 +74,13 @@ fn followed(caller: &Caller, wanted: TicketTopics) -> Result<TopicsOf, Failure> 
     if let Some(detail) = topics.iter().find_map(|topic| rules::topic_pattern(topic)) {
         errors.add("/subscribe/topics", detail);
     }
-    if errors.0.is_empty() {
-        Ok(TopicsOf { org, topics })
-    } else {
-        Err(Failure::invalid(Code::InvalidContent, errors.0))
-    }
+    errors.into_result()?;
+    Ok(TopicsOf { org, topics })
 }
 
 fn identity(caller: &Caller, who: TicketConnection) -> Result<Identity, Failure> {
     caller.require(Access::Connect)?;
-    let org = topics::org_named(caller, who.org_id.as_deref(), "/connect/org_id")?;
+    let org = query::org_named(caller, who.org_id.as_deref(), "/connect/org_id")?;
     if let Some(agent) = &who.agent_id {
         require_agent(caller, agent)?;
     }
@@ -99,5 +96,6 @@ fn identity(caller: &Caller, who: TicketConnection) -> Result<Identity, Failure>
             errors.add(pointer, detail);
         }
     }
-    if errors.0.is_empty() { Ok(identity) } else { Err(Failure::invalid(Code::InvalidContent, errors.0)) }
+    errors.into_result()?;
+    Ok(identity)
 }

@@ -2,12 +2,11 @@
 
 use super::json;
 use super::publication::{Mode, Publications};
-use super::query::Parameters;
+use super::query::{self, Parameters, org};
 use super::rules::{self, Errors};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{TOPIC_PAGE_MAX, TOPIC_PAGE_USUAL};
 use axum::extract::rejection::PathRejection;
@@ -21,7 +20,7 @@ use turnwise_api::{
     Code, ItemError, PublishAnswer, PublishResult, PublishResults, Rfc3339, TopicAnswer, TopicHistory,
     TopicList,
 };
-use turnwise_broker::{EventBody, OrgScope, PublishedEvent, StreamPosition, TopicEvent, TopicView};
+use turnwise_broker::{EventBody, PublishedEvent, StreamPosition, TopicEvent, TopicView};
 
 pub(crate) const CONFLICT: &str =
     "This dedup_key, or this CloudEvent's source and id, was used before with other content";
@@ -34,9 +33,7 @@ pub(crate) async fn publish(
     request: Request,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     let topic = name(path)?;
     let org = org(&caller, &Parameters::of(&head.uri)?)?;
     let mode = Mode::of(&head.headers)?;
@@ -103,10 +100,8 @@ pub(crate) async fn history(
         }
         position
     });
-    let limit = limit(&parameters, &mut errors);
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    let limit = parameters.limit(TOPIC_PAGE_USUAL, TOPIC_PAGE_MAX, &mut errors);
+    errors.into_result()?;
     let page = app.broker.topic_events(&org, &topic, after, limit).await?;
     json(&TopicHistory {
         items: page.events.iter().map(shown).collect::<Result<_, _>>()?,
@@ -128,10 +123,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
     if after.is_some_and(|after| rules::topic(after).is_some()) {
         errors.add("?after", "must be `next` of the page before");
     }
-    let limit = limit(&parameters, &mut errors);
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    let limit = parameters.limit(TOPIC_PAGE_USUAL, TOPIC_PAGE_MAX, &mut errors);
+    errors.into_result()?;
     let found = app.broker.topics(&org, matching, after, limit).await?;
     let is_full = u32::try_from(found.len()).unwrap_or(u32::MAX) >= limit;
     let next = found.last().filter(|_| is_full).map(|last| last.name.clone());
@@ -189,53 +182,5 @@ fn damaged() -> Failure {
 
 /// The topic of a path.
 pub(super) fn name(path: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
-    let mut errors = Errors::default();
-    match path {
-        Ok(Path(topic)) => match rules::topic(&topic) {
-            None => return Ok(topic),
-            Some(detail) => errors.add("topic", detail),
-        },
-        Err(_) => errors.add("topic", "must be UTF-8, percent-encoded"),
-    }
-    Err(Failure::invalid(Code::InvalidContent, errors.0))
-}
-
-/// The organisation a request is about: the one it names, or the only one of its key.
-pub(crate) fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
-    org_named(caller, parameters.get("org_id"), "?org_id")
-}
-
-/// The same, named elsewhere than in the query.
-pub(crate) fn org_named(
-    caller: &Caller,
-    named: Option<&str>,
-    pointer: &'static str,
-) -> Result<String, Failure> {
-    let mut errors = Errors::default();
-    let scope = caller.scope();
-    let own = match &scope {
-        OrgScope::These(orgs) => orgs.as_slice(),
-        OrgScope::All => &[],
-    };
-    match (named, own) {
-        (Some(org), _) => match rules::id(org) {
-            Some(detail) => errors.add(pointer, detail),
-            None if caller.sees(org) => return Ok(org.to_owned()),
-            None => return Err(Failure::new(Code::OrgForbidden, "This API key is not for this org_id")),
-        },
-        (None, [org]) => return Ok(org.clone()),
-        (None, _) => errors.add(pointer, "is required: the key is not for one organisation alone"),
-    }
-    Err(Failure::invalid(Code::InvalidContent, errors.0))
-}
-
-fn limit(parameters: &Parameters, errors: &mut Errors) -> u32 {
-    match parameters.get("limit").map(str::parse) {
-        None => TOPIC_PAGE_USUAL,
-        Some(Ok(limit)) if (1..=TOPIC_PAGE_MAX).contains(&limit) => limit,
-        Some(Ok(_) | Err(_)) => {
-            errors.add("?limit", format!("must be a number from 1 to {TOPIC_PAGE_MAX}"));
-            TOPIC_PAGE_USUAL
-        }
-    }
+    query::in_path(path, "topic", rules::topic)
 }

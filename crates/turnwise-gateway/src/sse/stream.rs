@@ -35,9 +35,7 @@ pub(crate) async fn follow(
     let user = parameters.required("user_id", rules::id, &mut errors);
     let id = parameters.required("message_id", rules::any, &mut errors);
     let after = place::<StreamPosition>(&headers, &parameters, &mut errors);
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     let id: MessageId = id.parse().map_err(|()| Failure::not_found())?;
     let events = match app.broker.follow(&scope, user, id, after).await? {
         Followed::Events(events) => events,

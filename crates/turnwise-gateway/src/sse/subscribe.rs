@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
 use crate::limits::PATTERNS_MAX;
-use crate::rest::query::Parameters;
+use crate::rest::query::{self, Parameters};
 use crate::rest::rules::{self, Errors};
 use crate::rest::topics;
 use axum::body::Body;
@@ -20,7 +20,6 @@ use http::{HeaderMap, Uri};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use turnwise_api::Code;
 use turnwise_broker::{BrokerError, SubscribeFrom, Subscribed, SubscriptionPlace, TopicEvent};
 
 const EARLIEST: &str = "earliest";
@@ -39,10 +38,8 @@ pub(crate) async fn follow(
         parameters.0.retain(|(name, _)| name != "after");
     }
     let after: Option<SubscriptionPlace> = place(&headers, &parameters, &mut errors);
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
-    let org = topics::org(&caller, &parameters)?;
+    errors.into_result()?;
+    let org = query::org(&caller, &parameters)?;
     let from = match after {
         Some(place) => SubscribeFrom::After(place),
         None if is_earliest => SubscribeFrom::Earliest,

@@ -37,9 +37,7 @@ pub(crate) async fn follow(
         Some(value.to_owned())
     };
     let (org, user) = (optional("org_id", "?org_id"), optional("user_id", "?user_id"));
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     let orgs = caller.scope_in(org.as_deref());
     let full = |_| Failure::new(Code::Overloaded, "Too many look on at once");
     let place = Arc::clone(&app.onlookers).try_acquire_owned().map_err(full)?;

@@ -11,8 +11,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
 use crate::limits::{STREAM_NAME_BYTES_MAX, STREAM_ORG_USUAL};
-use crate::rest::query::Parameters;
-use crate::rest::topics;
+use crate::rest::query::{self, Parameters};
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::response::{IntoResponse, Response};
@@ -59,7 +58,7 @@ impl Target {
         let Ok(Path(name)) = path else { return Err(bad("The path must be UTF-8, percent-encoded")) };
         let name = checked(&name)?;
         let is_usual = app.keys.is_open() && !parameters.has("org_id");
-        let org = if is_usual { STREAM_ORG_USUAL.to_owned() } else { topics::org(caller, parameters)? };
+        let org = if is_usual { STREAM_ORG_USUAL.to_owned() } else { query::org(caller, parameters)? };
         Ok(Target { org, name })
     }
 }

@@ -6,8 +6,6 @@ use super::{
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
-use crate::drain::Phase;
-use crate::error::Failure;
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::rest::query::Parameters;
 use axum::body::Body;
@@ -17,7 +15,6 @@ use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
 use std::sync::Arc;
-use turnwise_api::Code;
 use turnwise_broker::{
     StreamAppend, StreamAppended, StreamCreated, StreamDeleted, StreamProducer, StreamRequest,
 };
@@ -60,13 +57,6 @@ fn answer(status: StatusCode) -> Response {
     response
 }
 
-fn refuse_when_draining(app: &App) -> Result<(), Failure> {
-    match app.drain.phase() {
-        Phase::Serving => Ok(()),
-        _ => Err(Failure::new(Code::Draining, "The server is shutting down")),
-    }
-}
-
 async fn created(
     app: &App,
     caller: &Caller,
@@ -74,7 +64,7 @@ async fn created(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    refuse_when_draining(app)?;
+    app.require_serving()?;
     let target = Target::of(app, caller, path, &Parameters::of(&head.uri)?)?;
     body::require_plain(&head.headers)?;
     let (ttl_s, expires_at) = request::time(&head.headers)?;
@@ -110,7 +100,7 @@ async fn appended(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    refuse_when_draining(app)?;
+    app.require_serving()?;
     let target = Target::of(app, caller, path, &Parameters::of(&head.uri)?)?;
     body::require_plain(&head.headers)?;
     let producer = request::producer(&head.headers)?;
@@ -160,7 +150,7 @@ async fn deleted(
     path: Result<Path<String>, PathRejection>,
     uri: &Uri,
 ) -> Result<Response, Refused> {
-    refuse_when_draining(app)?;
+    app.require_serving()?;
     let target = Target::of(app, caller, path, &Parameters::of(uri)?)?;
     match app.broker.delete_stream(&target.org, &target.name).await? {
         StreamDeleted::Done => Ok(answer(StatusCode::NO_CONTENT)),

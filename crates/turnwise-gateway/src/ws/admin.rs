@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
 use std::sync::Arc;
-use turnwise_api::{Code, ConnectionAnswer, ConnectionList, ConnectionState, ConnectionStats, Rfc3339};
+use turnwise_api::{ConnectionAnswer, ConnectionList, ConnectionState, ConnectionStats, Rfc3339};
 use turnwise_core::Timestamp;
 
 /// `GET /ws/connections`.
@@ -32,9 +32,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
     let after = number("after", 0, u64::MAX, "must be `next` of the page before");
     let what = format!("must be a number from 1 to {CONNECTIONS_PAGE_MAX}");
     let limit = number("limit", CONNECTIONS_PAGE_USUAL, CONNECTIONS_PAGE_MAX, &what);
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let found = app.sockets.list(&caller, after, limit);
     let now = app.broker.now();

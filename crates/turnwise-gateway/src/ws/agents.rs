@@ -280,9 +280,7 @@ fn send(frame: &AgentFrame<'_>, handle: &LinkHandle, to: BusTo) -> Result<BusSen
     if ttl.is_some_and(|ttl| ttl.is_zero()) {
         errors.add("ttl_seconds", "must be more than 0");
     }
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     Ok(BusSend {
         message_type: message_type.unwrap_or(usual),
         priority: frame.priority,

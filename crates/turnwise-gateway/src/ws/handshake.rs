@@ -8,12 +8,10 @@ use super::session::{self, About, Manner};
 use crate::access::TicketRefused;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::guard;
-use crate::rest::query::Parameters;
+use crate::rest::query::{self, Parameters};
 use crate::rest::rules::{self, Errors};
-use crate::rest::topics;
 use crate::scope::Access;
 use crate::sse::stream::crowding;
 use crate::stall::Stalling;
@@ -93,9 +91,7 @@ pub(crate) async fn connect(
     mut request: Request,
 ) -> Result<Response, Failure> {
     let accept = accept_key(&request)?;
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     let is_browser = caller.ticket().is_some();
     let refused =
         request.extensions().get::<TicketRefused>().map(|_| (CloseCode::Unauthorized, "invalid_ticket"));
@@ -150,10 +146,8 @@ fn admitted(app: &App, caller: &Caller, request: &Request) -> Result<(Identity, 
         Some(value.to_owned())
     };
     let (user, workspace, agent) = (named("user_id"), named("workspace_id"), named("agent_id"));
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
-    let identity = Identity { org: topics::org(caller, &parameters)?, user, workspace, agent };
+    errors.into_result()?;
+    let identity = Identity { org: query::org(caller, &parameters)?, user, workspace, agent };
     match &identity.agent {
         Some(agent) => require_agent(caller, agent)?,
         // Without an agent there is nothing to do but to follow topics.
@@ -191,11 +185,8 @@ fn manner(parameters: &Parameters) -> Result<Manner, Failure> {
         }
     };
     let sharing = if is_compete { Sharing::Compete } else { Sharing::All };
-    if errors.0.is_empty() {
-        Ok(Manner { sharing, presence })
-    } else {
-        Err(Failure::invalid(Code::InvalidContent, errors.0))
-    }
+    errors.into_result()?;
+    Ok(Manner { sharing, presence })
 }
 
 /// What the handshake is answered with, if it is one.

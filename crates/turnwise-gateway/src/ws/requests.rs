@@ -5,7 +5,6 @@ use super::frames;
 use super::framing::CloseCode;
 use super::session::About;
 use super::topics::{Begun, Topics, Wish};
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{FRAME_ID_BYTES_MAX, PATTERNS_MAX, WS_REQUESTS_MAX};
 use crate::rest::publication::of_frame;
@@ -155,11 +154,8 @@ fn wish(frame: &ClientFrame<'_>, mut topics: Vec<String>, id: Option<&str>) -> R
             SubscribeFrom::Now
         }),
     };
-    if errors.0.is_empty() {
-        Ok(Wish { topics, from, id: id.map(str::to_owned) })
-    } else {
-        Err(Failure::invalid(Code::InvalidContent, errors.0))
-    }
+    errors.into_result()?;
+    Ok(Wish { topics, from, id: id.map(str::to_owned) })
 }
 
 /// A `*` at the end stands for one or more parts here, as `>` does.
@@ -212,18 +208,14 @@ fn unsubscribe(agent: Option<&Agent>, gone: Option<Wish>, id: Option<&str>) -> A
 
 fn publish(about: &About, frame: &ClientFrame<'_>, id: Option<&str>) -> Result<Asked, Failure> {
     about.caller.require(Access::TopicsWrite)?;
-    if about.app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    about.app.require_serving()?;
     let topic = frame.topic.as_deref().unwrap_or_default().to_owned();
     let mut errors = Errors::default();
     if let Some(detail) = rules::topic(&topic) {
         errors.add("topic", detail);
     }
     let publication = of_frame(frame, &mut errors);
-    if !errors.0.is_empty() {
-        return Err(Failure::invalid(Code::InvalidContent, errors.0));
-    }
+    errors.into_result()?;
     let (broker, org, id) = (about.app.broker.clone(), about.entry.org(), id.map(str::to_owned));
     Ok(Asked::Later(Box::pin(async move {
         let id = id.as_deref();

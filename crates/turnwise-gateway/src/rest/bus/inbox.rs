@@ -8,12 +8,11 @@ use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{CLAIM_MESSAGES_MAX, CLAIM_WAIT_MAX, LEASE_USUAL, MOMENT};
 use crate::rest::message::rfc3339;
-use crate::rest::query::Parameters;
+use crate::rest::query::{Parameters, org};
 use crate::rest::queues::claim::{handed, payload};
-use crate::rest::queues::form::{self, Form};
 use crate::rest::queues::handed::{InHand, Whose};
-use crate::rest::queues::settle::{reason_rule, receipt};
-use crate::rest::queues::{Items, checked, item_error, items, org};
+use crate::rest::queues::settle::{Settlement, settlement};
+use crate::rest::queues::{each, item_error};
 use crate::rest::rules::Errors;
 use crate::rest::{json, json_bytes};
 use axum::extract::rejection::PathRejection;
@@ -29,7 +28,7 @@ use turnwise_api::{
     BusDeliveryAnswer, BusInbox, BusSettleOutcome, BusSettledAnswer, BusSettledAnswers, BusSettledState, Code,
 };
 use turnwise_broker::{BusClaim, BusDelivery, BusOutcome, BusSettled, WorkReceipt};
-use turnwise_core::limits::{LEASE_MAX, RETRY_DELAY_MAX};
+use turnwise_core::limits::LEASE_MAX;
 
 const OUTCOMES: [(&str, BusSettleOutcome); 3] =
     [("ack", BusSettleOutcome::Ack), ("retry", BusSettleOutcome::Retry), ("dead", BusSettleOutcome::Dead)];
@@ -60,18 +59,10 @@ pub(crate) async fn take(
 
 fn asked(agent: String, parameters: &Parameters) -> Result<BusClaim, Failure> {
     let mut errors = Errors::default();
-    let limit = match parameters.get("limit").map(str::parse::<u64>) {
-        None => 1,
-        Some(Ok(limit)) if (1..=CLAIM_MESSAGES_MAX).contains(&limit) => limit,
-        Some(_) => {
-            errors.add("?limit", format!("must be a whole number from 1 to {CLAIM_MESSAGES_MAX}"));
-            1
-        }
-    };
+    let limit = parameters.limit(1, CLAIM_MESSAGES_MAX, &mut errors);
     let lease = seconds(parameters, "lease_seconds", MOMENT..=LEASE_MAX, &mut errors);
     let wait = seconds(parameters, "wait_seconds", Duration::ZERO..=CLAIM_WAIT_MAX, &mut errors);
-    checked(errors)?;
-    let limit = u32::try_from(limit).unwrap_or(1);
+    errors.into_result()?;
     Ok(BusClaim { agent, limit, lease: lease.unwrap_or(LEASE_USUAL), wait: wait.unwrap_or_default() })
 }
 
@@ -162,39 +153,17 @@ pub(crate) async fn settle(
 
 /// What is asked for, and whether it came as a batch.
 pub(crate) fn settlements(body: &[u8]) -> Result<(Vec<(WorkReceipt, BusOutcome)>, bool), Failure> {
-    let mut errors = Errors::default();
-    let Items { items, batch } = items(body, &mut errors)?;
-    let is_batch = batch.is_some();
-    if let Some(batch) = batch {
-        batch.finish(&mut errors);
-    }
-    let settlements = items.into_iter().filter_map(|form| settlement(form, &mut errors)).collect();
-    checked(errors)?;
-    Ok((settlements, is_batch))
-}
-
-/// None if something is wrong with it, which is said then.
-fn settlement(mut form: Form<'_>, errors: &mut Errors) -> Option<(WorkReceipt, BusOutcome)> {
-    let receipt = receipt(&mut form, errors);
-    if !form.has("outcome") {
-        form::add(errors, form.pointer("outcome"), "is required: ack, retry or dead");
-    }
-    let outcome = form.word("outcome", &OUTCOMES, errors);
-    let delay = form.seconds("delay_seconds", Duration::ZERO..=RETRY_DELAY_MAX, errors);
-    let reason = form.text("reason", reason_rule, errors);
-    if delay.is_some() && outcome.is_some_and(|outcome| outcome != BusSettleOutcome::Retry) {
-        form::add(errors, form.pointer("delay_seconds"), "may only stand beside outcome retry");
-    }
-    if reason.is_some() && outcome == Some(BusSettleOutcome::Ack) {
-        form::add(errors, form.pointer("reason"), "may only stand beside outcome retry or dead");
-    }
-    form.finish(errors);
-    let outcome = match outcome? {
-        BusSettleOutcome::Ack => BusOutcome::Ack,
-        BusSettleOutcome::Retry => BusOutcome::Nack { delay: delay.unwrap_or_default(), reason },
-        BusSettleOutcome::Dead => BusOutcome::Reject { reason },
-    };
-    Some((receipt?, outcome))
+    each(body, |form, errors| {
+        let may_have_more = [BusSettleOutcome::Retry, BusSettleOutcome::Dead];
+        let Settlement { receipt, outcome, delay, reason } =
+            settlement(form, &OUTCOMES, may_have_more, errors)?;
+        let outcome = match outcome {
+            BusSettleOutcome::Ack => BusOutcome::Ack,
+            BusSettleOutcome::Retry => BusOutcome::Nack { delay: delay.unwrap_or_default(), reason },
+            BusSettleOutcome::Dead => BusOutcome::Reject { reason },
+        };
+        Some((receipt, outcome))
+    })
 }
 
 /// One by one for a batch; for an only item, what went wrong is a problem.

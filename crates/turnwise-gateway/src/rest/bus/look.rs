@@ -7,9 +7,8 @@ use crate::error::Failure;
 use crate::limits::{BUS_RECIPIENTS_TOLD_MAX, QUEUE_PAGE_MAX, QUEUE_PAGE_USUAL};
 use crate::rest::json;
 use crate::rest::message::rfc3339;
-use crate::rest::query::Parameters;
-use crate::rest::queues::{invalid, org};
-use crate::rest::rules;
+use crate::rest::query::{Parameters, org};
+use crate::rest::rules::{self, Errors};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -22,8 +21,11 @@ use turnwise_broker::{BusAgentView, BusMessageId, BusRecipient, BusState};
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri)?;
     let org = org(&caller, &parameters)?;
-    let limit = limit(&parameters, QUEUE_PAGE_USUAL, QUEUE_PAGE_MAX)?;
-    let (after, workspace) = (id(&parameters, "after")?, id(&parameters, "workspace_id")?);
+    let mut errors = Errors::default();
+    let limit = limit(&parameters, QUEUE_PAGE_USUAL, QUEUE_PAGE_MAX, &mut errors);
+    let (after, workspace) =
+        (id(&parameters, "after", &mut errors), id(&parameters, "workspace_id", &mut errors));
+    errors.into_result()?;
     let mut found = app.broker.bus_agents(&org, workspace, after, limit + 1).await?;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -32,25 +34,16 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
     json(&BusAgentList { items, next })
 }
 
-fn limit(parameters: &Parameters, usual: u64, most: u64) -> Result<usize, Failure> {
-    let limit = match parameters.get("limit") {
-        None => Some(usual),
-        Some(text) => text.parse().ok().filter(|limit| (1..=most).contains(limit)),
-    };
-    let limit = limit.ok_or_else(|| invalid("?limit", format!("must be a number from 1 to {most}")))?;
-    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+fn limit(parameters: &Parameters, usual: u32, most: u32, errors: &mut Errors) -> usize {
+    usize::try_from(parameters.limit(usual, most, errors)).unwrap_or(usize::MAX)
 }
 
-fn id<'p>(parameters: &'p Parameters, name: &'static str) -> Result<Option<&'p str>, Failure> {
-    let Some(id) = parameters.get(name) else { return Ok(None) };
-    match rules::id(id) {
-        None => Ok(Some(id)),
-        Some(detail) => {
-            let mut errors = rules::Errors::default();
-            errors.add(format!("?{name}"), detail);
-            Err(Failure::invalid(turnwise_api::Code::InvalidContent, errors.0))
-        }
+fn id<'p>(parameters: &'p Parameters, name: &'static str, errors: &mut Errors) -> Option<&'p str> {
+    let id = parameters.get(name)?;
+    if let Some(detail) = rules::id(id) {
+        errors.add(format!("?{name}"), detail);
     }
+    Some(id)
 }
 
 fn shown(view: BusAgentView) -> BusAgentAnswer {
@@ -86,8 +79,10 @@ pub(crate) async fn receipt(
 ) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri)?;
     let org = org(&caller, &parameters)?;
-    let limit = limit(&parameters, BUS_RECIPIENTS_TOLD_MAX, BUS_RECIPIENTS_TOLD_MAX)?;
-    let after = id(&parameters, "after")?;
+    let mut errors = Errors::default();
+    let limit = limit(&parameters, BUS_RECIPIENTS_TOLD_MAX, BUS_RECIPIENTS_TOLD_MAX, &mut errors);
+    let after = id(&parameters, "after", &mut errors);
+    errors.into_result()?;
     let Ok(Path(text)) = path else { return Err(Failure::not_found()) };
     let id: BusMessageId = text.parse().map_err(|()| Failure::not_found())?;
     let view = app.broker.bus_receipt(&org, &id).await?.ok_or_else(Failure::not_found)?;

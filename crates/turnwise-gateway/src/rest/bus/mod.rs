@@ -6,8 +6,8 @@ pub(crate) mod look;
 pub(crate) mod send;
 
 use super::message::rfc3339;
+use super::query;
 use super::queues::claim::payload;
-use super::queues::invalid;
 use super::rules;
 use crate::auth::Caller;
 use crate::error::Failure;
@@ -18,18 +18,7 @@ use turnwise_broker::{BusMessageType, BusReply, BusState};
 
 /// The agent in the path.
 fn agent(path: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
-    named(path, "agent_id")
-}
-
-/// An id in the path.
-fn named(path: Result<Path<String>, PathRejection>, name: &'static str) -> Result<String, Failure> {
-    match path {
-        Ok(Path(id)) => match rules::id(&id) {
-            None => Ok(id),
-            Some(detail) => Err(invalid(name, detail)),
-        },
-        Err(_) => Err(invalid(name, "must be UTF-8, percent-encoded")),
-    }
+    query::in_path(path, "agent_id", rules::id)
 }
 
 /// Refuses to be an agent that the key is not for; whether it exists makes no difference.

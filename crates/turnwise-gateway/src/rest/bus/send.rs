@@ -1,21 +1,20 @@
 //! `POST` of messages: to an agent, to a workspace, to a topic's subscribers.
 
-use super::{agent, must_be, named, reply, state};
+use super::{agent, must_be, reply, state};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{
     BUS_ATTEMPTS_MAX, BUS_CONTENT_BYTES_MAX, BUS_EXCLUDED_MAX, BUS_METADATA_BYTES_MAX, BUS_REPLY_WAIT_MAX,
     BUS_TTL_MAX, MOMENT,
 };
-use crate::rest::json;
 use crate::rest::message::rfc3339;
-use crate::rest::query::Parameters;
+use crate::rest::query::{self, Parameters, org};
 use crate::rest::queues::form::{self, Form};
-use crate::rest::queues::{checked, invalid, object, org};
+use crate::rest::queues::object;
 use crate::rest::rules::{self, Errors};
+use crate::rest::{json, topics};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -84,7 +83,7 @@ pub(crate) async fn broadcast(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let to = BusTo::Workspace(named(path, "workspace_id")?);
+    let to = BusTo::Workspace(query::in_path(path, "workspace_id", rules::id)?);
     let (head, body) = request.into_parts();
     let (org, asked) = read(&app, &caller, head, body, to).await?;
     accepted(&app.broker.bus_send(&org, asked.send).await?)
@@ -97,12 +96,9 @@ pub(crate) async fn to_topic(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let topic = path.map_or_else(|_| String::new(), |Path(topic)| topic);
-    if let Some(detail) = rules::topic(&topic) {
-        return Err(invalid("topic", detail));
-    }
+    let to = BusTo::Topic(topics::name(path)?);
     let (head, body) = request.into_parts();
-    let (org, asked) = read(&app, &caller, head, body, BusTo::Topic(topic)).await?;
+    let (org, asked) = read(&app, &caller, head, body, to).await?;
     accepted(&app.broker.bus_send(&org, asked.send).await?)
 }
 
@@ -114,9 +110,7 @@ async fn read(
     to: BusTo,
 ) -> Result<(String, Asked), Failure> {
     let org = org(caller, &Parameters::of(&head.uri)?)?;
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     body::require_json(&head.headers)?;
     let key = idempotency_key(&head.headers)?;
     let asked = {
@@ -173,7 +167,7 @@ pub(crate) fn message(body: &Bytes, to: BusTo, key: Option<&str>) -> Result<Aske
         exclude = excluded(&mut form, from.as_deref(), &mut errors);
     }
     form.finish(&mut errors);
-    checked(errors)?;
+    errors.into_result()?;
     let usual = if is_direct { BusMessageType::Request } else { BusMessageType::Notification };
     let usual = if in_reply_to.is_some() { BusMessageType::Response } else { usual };
     let send = BusSend {

@@ -1,7 +1,7 @@
 //! `POST /api/v1/queues/{queue}/claim`.
 
 use super::handed::{Handed, InHand, Whose};
-use super::{checked, object, only_queue};
+use super::{fields, only_queue};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
@@ -10,7 +10,6 @@ use crate::error::Failure;
 use crate::held::Shared;
 use crate::limits::{CLAIM_MESSAGES_MAX, CLAIM_WAIT_MAX, LEASE_USUAL, MOMENT};
 use crate::rest::message::rfc3339;
-use crate::rest::rules::Errors;
 use crate::rest::{json_bytes, json_response};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -77,15 +76,17 @@ pub(in crate::rest) fn handed(
 }
 
 fn asked(queue: WorkQueue, body: &[u8]) -> Result<WorkClaim, Failure> {
-    let mut errors = Errors::default();
-    let mut form = object(if body.is_empty() { b"{}" } else { body })?;
-    let limit = form.whole("limit", 1..=CLAIM_MESSAGES_MAX, &mut errors).unwrap_or(1);
-    let lease = form.seconds("lease_seconds", MOMENT..=LEASE_MAX, &mut errors).unwrap_or(LEASE_USUAL);
-    let wait = form.seconds("wait_seconds", Duration::ZERO..=CLAIM_WAIT_MAX, &mut errors);
-    form.finish(&mut errors);
-    checked(errors)?;
-    let limit = u32::try_from(limit).unwrap_or(1);
-    Ok(WorkClaim { queue, limit, lease, wait: wait.unwrap_or_default() })
+    fields(if body.is_empty() { b"{}" } else { body }, |form, errors| {
+        let limit = form.whole("limit", 1..=CLAIM_MESSAGES_MAX.into(), errors);
+        let lease = form.seconds("lease_seconds", MOMENT..=LEASE_MAX, errors);
+        let wait = form.seconds("wait_seconds", Duration::ZERO..=CLAIM_WAIT_MAX, errors);
+        WorkClaim {
+            queue,
+            limit: limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(1),
+            lease: lease.unwrap_or(LEASE_USUAL),
+            wait: wait.unwrap_or_default(),
+        }
+    })
 }
 
 /// Claims until there is something, whoever asks has gone or may no longer ask, or the node stops.

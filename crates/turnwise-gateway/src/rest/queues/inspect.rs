@@ -1,13 +1,14 @@
 //! `GET` of queues and of their messages.
 
 use super::claim::{headers, payload};
-use super::{invalid, only_queue, org, policy, queue_and_id};
+use super::{only_queue, policy, queue_and_id};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
 use crate::limits::{QUEUE_PAGE_MAX, QUEUE_PAGE_USUAL};
 use crate::rest::message::rfc3339;
-use crate::rest::query::Parameters;
+use crate::rest::query::{Parameters, org};
+use crate::rest::rules::Errors;
 use crate::rest::{json, seconds};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -37,10 +38,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
     json(&QueueList { items, next })
 }
 
-fn limit(parameters: &Parameters) -> Result<u64, Failure> {
-    let Some(text) = parameters.get("limit") else { return Ok(QUEUE_PAGE_USUAL) };
-    let number = text.parse().ok().filter(|number| (1..=QUEUE_PAGE_MAX).contains(number));
-    number.ok_or_else(|| invalid("?limit", format!("must be a number from 1 to {QUEUE_PAGE_MAX}")))
+fn limit(parameters: &Parameters) -> Result<u32, Failure> {
+    let mut errors = Errors::default();
+    let limit = parameters.limit(QUEUE_PAGE_USUAL, QUEUE_PAGE_MAX, &mut errors);
+    errors.into_result()?;
+    Ok(limit)
 }
 
 /// `GET /api/v1/queues/{queue}`.
@@ -96,7 +98,7 @@ pub(crate) async fn messages(
         Some("scheduled") => Stage::Scheduled,
         Some("leased") => Stage::Leased,
         Some("dead") => Stage::Dead,
-        Some(_) => return Err(invalid("?stage", "must be ready, scheduled, leased or dead")),
+        Some(_) => return Err(Failure::invalid_at("?stage", "must be ready, scheduled, leased or dead")),
     };
     let after = match parameters.get("after").map(str::parse) {
         None => None,
@@ -105,7 +107,6 @@ pub(crate) async fn messages(
             return Err(Failure::new(Code::BadRequest, "`after` is not a cursor of this list"));
         }
     };
-    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     let (page, more) = app.broker.work_messages(&queue, stage, after, limit).await?;
     let next = page.last().filter(|_| more).map(|last| last.id.to_string());
     json(&QueueMessageList { items: page.iter().map(info).collect(), next })

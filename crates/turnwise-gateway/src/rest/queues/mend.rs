@@ -2,10 +2,9 @@
 
 use super::form::{self, Form};
 use super::settle::reason_rule;
-use super::{checked, object, only_queue, queue_and_id};
+use super::{fields, queue_and_body, queue_and_id};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body;
 use crate::error::Failure;
 use crate::limits::{QUEUE_BATCH_MAX, RATE_MAX, RATE_MIN};
 use crate::rest::json;
@@ -26,20 +25,12 @@ pub(crate) async fn redrive(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (head, body) = request.into_parts();
-    let queue = only_queue(&caller, path, &head.uri)?;
-    body::require_json(&head.headers)?;
-    let (which, dry_run, rate) = {
-        let body = body::read(&app, body).await?;
-        let mut errors = Errors::default();
-        let mut form = object(&body.bytes)?;
-        let which = which(&mut form, &mut errors);
-        let dry_run = form.flag("dry_run", &mut errors);
-        let rate = form.number("rate_per_second", RATE_MIN..=RATE_MAX, &mut errors);
-        form.finish(&mut errors);
-        checked(errors)?;
-        (which, dry_run, rate)
-    };
+    let (queue, body) = queue_and_body(&app, &caller, path, request).await?;
+    let (which, dry_run, rate) = fields(&body.bytes, |form, errors| {
+        let rate = form.number("rate_per_second", RATE_MIN..=RATE_MAX, errors);
+        (which(form, errors), form.flag("dry_run", errors), rate)
+    })?;
+    drop(body);
     let begun = app.drain.begun();
     let done = app.broker.redrive_work(&queue, which, dry_run, rate, begun.cancelled()).await?;
     json(&QueueRedriven { redriven: done.count, more: done.more, dry_run })
@@ -113,22 +104,14 @@ pub(crate) async fn purge(
         ("dead", &[Stage::Dead]),
         ("all", &[Stage::Scheduled, Stage::Ready, Stage::Dead]),
     ];
-    let (head, body) = request.into_parts();
-    let queue = only_queue(&caller, path, &head.uri)?;
-    body::require_json(&head.headers)?;
-    let (stages, dry_run) = {
-        let body = body::read(&app, body).await?;
-        let mut errors = Errors::default();
-        let mut form = object(&body.bytes)?;
+    let (queue, body) = queue_and_body(&app, &caller, path, request).await?;
+    let (stages, dry_run) = fields(&body.bytes, |form, errors| {
         if !form.has("stage") {
-            form::add(&mut errors, form.pointer("stage"), "is required: ready, scheduled, dead or all");
+            form::add(errors, form.pointer("stage"), "is required: ready, scheduled, dead or all");
         }
-        let stages = form.word("stage", &STAGES, &mut errors);
-        let dry_run = form.flag("dry_run", &mut errors);
-        form.finish(&mut errors);
-        checked(errors)?;
-        (stages.unwrap_or_default(), dry_run)
-    };
+        (form.word("stage", &STAGES, errors).unwrap_or_default(), form.flag("dry_run", errors))
+    })?;
+    drop(body);
     let done = app.broker.purge_work(&queue, stages, dry_run).await?;
     json(&QueueRemoved { removed: done.count, more: done.more, dry_run })
 }

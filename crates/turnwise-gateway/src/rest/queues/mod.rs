@@ -10,43 +10,27 @@ pub(crate) mod policy;
 pub(crate) mod send;
 pub(crate) mod settle;
 
-use super::query::Parameters;
-use super::rules::{self, Errors};
+use super::query::{Parameters, org};
+use super::rules::Errors;
 use super::submission;
+use crate::app::App;
 use crate::auth::Caller;
+use crate::body;
 use crate::error::Failure;
 use crate::limits::QUEUE_BATCH_MAX;
-use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request};
 use form::Form;
 use http::Uri;
 use turnwise_api::{Code, ItemError};
-use turnwise_broker::{OrgScope, WorkQueue};
+use turnwise_broker::WorkQueue;
 use turnwise_core::{MessageId, StoreError};
-
-/// The organisation a request is about: the one it names, or the only one of its key.
-pub(in crate::rest) fn org(caller: &Caller, parameters: &Parameters) -> Result<String, Failure> {
-    if let Some(org) = parameters.get("org_id") {
-        if let Some(detail) = rules::id(org) {
-            return Err(invalid("?org_id", detail));
-        }
-        // The same for one that exists and one that does not.
-        let forbidden = || Failure::new(Code::OrgForbidden, "The API key is not for this organisation");
-        return if caller.sees(org) { Ok(org.to_owned()) } else { Err(forbidden()) };
-    }
-    match caller.scope() {
-        OrgScope::These(orgs) if orgs.len() == 1 => Ok(orgs.into_iter().collect()),
-        OrgScope::These(_) | OrgScope::All => {
-            Err(invalid("?org_id", "is required: who asks may see more than one organisation"))
-        }
-    }
-}
 
 /// The queue in the path.
 fn queue(caller: &Caller, name: &str, uri: &Uri) -> Result<WorkQueue, Failure> {
     let org = org(caller, &Parameters::of(uri)?)?;
     let must = "must be 1 to 128 letters, digits and _ . : -";
-    WorkQueue::new(&org, name).ok_or_else(|| invalid("queue", must))
+    WorkQueue::new(&org, name).ok_or_else(|| Failure::invalid_at("queue", must))
 }
 
 /// The same of a route that names nothing else.
@@ -71,17 +55,30 @@ fn queue_and_id(
     Ok((queue, id))
 }
 
-pub(in crate::rest) fn invalid(
-    pointer: &'static str,
-    detail: impl Into<std::borrow::Cow<'static, str>>,
-) -> Failure {
-    let mut errors = Errors::default();
-    errors.add(pointer, detail);
-    Failure::invalid(Code::InvalidContent, errors.0)
+/// The queue that a request is about, and its body.
+async fn queue_and_body<'a>(
+    app: &'a App,
+    caller: &Caller,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<(WorkQueue, body::Read<'a>), Failure> {
+    let (head, body) = request.into_parts();
+    let queue = only_queue(caller, path, &head.uri)?;
+    body::require_json(&head.headers)?;
+    Ok((queue, body::read(app, body).await?))
 }
 
-pub(in crate::rest) fn checked(errors: Errors) -> Result<(), Failure> {
-    if errors.0.is_empty() { Ok(()) } else { Err(Failure::invalid(Code::InvalidContent, errors.0)) }
+/// The fields of a body that is one object: all that is known of it is taken, and the rest refused.
+pub(in crate::rest) fn fields<T>(
+    body: &[u8],
+    take: impl FnOnce(&mut Form<'_>, &mut Errors) -> T,
+) -> Result<T, Failure> {
+    let mut errors = Errors::default();
+    let mut form = object(body)?;
+    let taken = take(&mut form, &mut errors);
+    form.finish(&mut errors);
+    errors.into_result()?;
+    Ok(taken)
 }
 
 /// A body that is one object.
@@ -113,6 +110,22 @@ pub(in crate::rest) fn items<'b>(body: &'b [u8], errors: &mut Errors) -> Result<
         }
     }
     Ok(Items { items, batch: Some(whole) })
+}
+
+/// The same one by one; none of an item with which something is wrong. Answers whether it came as a batch.
+pub(in crate::rest) fn each<T>(
+    body: &[u8],
+    mut take: impl FnMut(Form<'_>, &mut Errors) -> Option<T>,
+) -> Result<(Vec<T>, bool), Failure> {
+    let mut errors = Errors::default();
+    let Items { items, batch } = items(body, &mut errors)?;
+    let is_batch = batch.is_some();
+    if let Some(batch) = batch {
+        batch.finish(&mut errors);
+    }
+    let taken = items.into_iter().filter_map(|form| take(form, &mut errors)).collect();
+    errors.into_result()?;
+    Ok((taken, is_batch))
 }
 
 /// What the store said about one item.

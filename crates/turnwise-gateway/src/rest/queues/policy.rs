@@ -2,10 +2,9 @@
 
 use super::form::Form;
 use super::inspect::state;
-use super::{checked, object, only_queue};
+use super::{fields, only_queue, queue_and_body};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body;
 use crate::error::Failure;
 use crate::limits::{
     MOMENT, QUEUE_ATTEMPTS_MAX, QUEUE_CONCURRENCY_NAMED_MAX, QUEUE_MESSAGES_NAMED_MAX, QUEUE_TIME_MAX,
@@ -29,22 +28,15 @@ pub(crate) async fn put(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (head, body) = request.into_parts();
-    let queue = only_queue(&caller, path, &head.uri)?;
-    body::require_json(&head.headers)?;
-    let policy = {
-        let body = body::read(&app, body).await?;
-        let mut errors = Errors::default();
-        let policy = policy(object(&body.bytes)?, &mut errors);
-        checked(errors)?;
-        policy
-    };
+    let (queue, body) = queue_and_body(&app, &caller, path, request).await?;
+    let policy = fields(&body.bytes, policy)?;
+    drop(body);
     let own = Some(policy).filter(|policy| *policy != WorkPolicy::default());
     app.broker.set_work_policy(&queue, own).await?;
     answered(&app, &queue).await
 }
 
-fn policy(mut form: Form<'_>, errors: &mut Errors) -> WorkPolicy {
+fn policy(form: &mut Form<'_>, errors: &mut Errors) -> WorkPolicy {
     let (delay, long) = (RETRY_DELAY_MAX.as_secs_f64(), QUEUE_TIME_MAX.as_secs_f64());
     let mut policy = WorkPolicy {
         ttl_seconds: form.number("ttl_seconds", MOMENT.as_secs_f64()..=long, errors),
@@ -68,7 +60,6 @@ fn policy(mut form: Form<'_>, errors: &mut Errors) -> WorkPolicy {
             *slot = number;
         }
     }
-    form.finish(errors);
     policy
 }
 

@@ -1,11 +1,10 @@
 //! `POST /api/v1/queues/{queue}/messages`.
 
 use super::form::{self, Form};
-use super::{checked, item_error, items, only_queue};
+use super::{item_error, items, only_queue};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{
     FORM_FIELDS_MAX, ID_BYTES_MAX, MOMENT, QUEUE_ATTEMPTS_MAX, QUEUE_HEADER_NAME_BYTES_MAX,
@@ -47,9 +46,7 @@ pub(crate) async fn send(
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let queue = only_queue(&caller, path, &head.uri)?;
-    if app.drain.phase() > Phase::Serving {
-        return Err(Failure::new(Code::Draining, "The server is shutting down"));
-    }
+    app.require_serving()?;
     body::require_json(&head.headers)?;
     let around = around(&app, &head.headers)?;
     let (sent, is_batch) = {
@@ -98,7 +95,7 @@ pub(crate) fn messages(body: &Bytes, around: &Around<'_>) -> Result<(Vec<WorkMes
         });
         messages.extend(message(body, form, dedup, around, &mut errors));
     }
-    checked(errors)?;
+    errors.into_result()?;
     Ok((messages, is_batch))
 }
 

@@ -1,10 +1,9 @@
 //! `POST /api/v1/queues/{queue}/settle` and `…/extend`.
 
 use super::form::{self, Form};
-use super::{Items, checked, item_error, items, only_queue};
+use super::{Items, each, item_error, items, queue_and_body};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body;
 use crate::error::Failure;
 use crate::limits::{LEASE_USUAL, MOMENT, REASON_BYTES_MAX};
 use crate::rest::json;
@@ -43,13 +42,9 @@ pub(crate) async fn settle(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (head, body) = request.into_parts();
-    let queue = only_queue(&caller, path, &head.uri)?;
-    body::require_json(&head.headers)?;
-    let (settlements, is_batch) = {
-        let body = body::read(&app, body).await?;
-        settlements(&body.bytes)?
-    };
+    let (queue, body) = queue_and_body(&app, &caller, path, request).await?;
+    let (settlements, is_batch) = settlements(&body.bytes)?;
+    drop(body);
     let ids: Vec<MessageId> = settlements.iter().map(|one| one.receipt.message_id()).collect();
     let settled = app.broker.settle_work(&queue, settlements).await?;
     let became = settled.into_iter().map(|settled| match settled {
@@ -62,40 +57,54 @@ pub(crate) async fn settle(
 
 /// What is asked for, and whether it came as a batch.
 pub(crate) fn settlements(body: &[u8]) -> Result<(Vec<WorkSettlement>, bool), Failure> {
-    let mut errors = Errors::default();
-    let Items { items, batch } = items(body, &mut errors)?;
-    let is_batch = batch.is_some();
-    if let Some(batch) = batch {
-        batch.finish(&mut errors);
-    }
-    let settlements = items.into_iter().filter_map(|form| settlement(form, &mut errors)).collect();
-    checked(errors)?;
-    Ok((settlements, is_batch))
+    each(body, |form, errors| {
+        let Settlement { receipt, outcome, delay, reason } =
+            settlement(form, &OUTCOMES, [QueueOutcome::Retry, QueueOutcome::Dead], errors)?;
+        let outcome = match outcome {
+            QueueOutcome::Ack => WorkOutcome::Ack,
+            QueueOutcome::Retry => WorkOutcome::Retry { delay, reason },
+            QueueOutcome::Release => WorkOutcome::Release,
+            QueueOutcome::Dead => WorkOutcome::Dead { reason },
+        };
+        Some(WorkSettlement { receipt, outcome })
+    })
 }
 
-/// None if something is wrong with it, which is said then.
-fn settlement(mut form: Form<'_>, errors: &mut Errors) -> Option<WorkSettlement> {
+/// The end of one lease, as it is asked for.
+pub(in crate::rest) struct Settlement<O> {
+    pub(in crate::rest) receipt: WorkReceipt,
+    pub(in crate::rest) outcome: O,
+    /// Of a retry.
+    pub(in crate::rest) delay: Option<Duration>,
+    /// Of a retry, and of what is given up on.
+    pub(in crate::rest) reason: Option<String>,
+}
+
+/// None if something is wrong with it, which is said then. `retry` and `dead` are those of the outcomes that may have
+/// more beside them.
+pub(in crate::rest) fn settlement<O: Copy + PartialEq>(
+    mut form: Form<'_>,
+    outcomes: &[(&'static str, O)],
+    [retry, dead]: [O; 2],
+    errors: &mut Errors,
+) -> Option<Settlement<O>> {
     let receipt = receipt(&mut form, errors);
-    if !form.has("outcome") {
-        form::add(errors, form.pointer("outcome"), "is required: ack, retry, release or dead");
+    if let (false, Some(((last, _), others))) = (form.has("outcome"), outcomes.split_last()) {
+        let others: Vec<&str> = others.iter().map(|(word, _)| *word).collect();
+        let detail = format!("is required: {} or {last}", others.join(", "));
+        form::add(errors, form.pointer("outcome"), detail);
     }
-    let outcome = form.word("outcome", &OUTCOMES, errors);
+    let outcome = form.word("outcome", outcomes, errors);
     let delay = form.seconds("delay_seconds", Duration::ZERO..=RETRY_DELAY_MAX, errors);
     let reason = form.text("reason", reason_rule, errors);
-    if delay.is_some() && outcome.is_some_and(|outcome| outcome != QueueOutcome::Retry) {
+    if delay.is_some() && outcome.is_some_and(|outcome| outcome != retry) {
         form::add(errors, form.pointer("delay_seconds"), "may only stand beside outcome retry");
     }
-    if reason.is_some() && matches!(outcome, Some(QueueOutcome::Ack | QueueOutcome::Release)) {
+    if reason.is_some() && outcome.is_some_and(|outcome| outcome != retry && outcome != dead) {
         form::add(errors, form.pointer("reason"), "may only stand beside outcome retry or dead");
     }
     form.finish(errors);
-    let outcome = match outcome? {
-        QueueOutcome::Ack => WorkOutcome::Ack,
-        QueueOutcome::Retry => WorkOutcome::Retry { delay, reason },
-        QueueOutcome::Release => WorkOutcome::Release,
-        QueueOutcome::Dead => WorkOutcome::Dead { reason },
-    };
-    Some(WorkSettlement { receipt: receipt?, outcome })
+    Some(Settlement { receipt: receipt?, outcome: outcome?, delay, reason })
 }
 
 pub(in crate::rest) fn reason_rule(text: &str) -> Option<Cow<'static, str>> {
@@ -123,11 +132,8 @@ pub(crate) async fn extend(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (head, body) = request.into_parts();
-    let queue = only_queue(&caller, path, &head.uri)?;
-    body::require_json(&head.headers)?;
+    let (queue, body) = queue_and_body(&app, &caller, path, request).await?;
     let (receipts, lease, is_batch) = {
-        let body = body::read(&app, body).await?;
         let mut errors = Errors::default();
         let Items { items, batch } = items(&body.bytes, &mut errors)?;
         let is_batch = batch.is_some();
@@ -145,9 +151,10 @@ pub(crate) async fn extend(
             }
             form.finish(&mut errors);
         }
-        checked(errors)?;
+        errors.into_result()?;
         (receipts, lease.unwrap_or(LEASE_USUAL), is_batch)
     };
+    drop(body);
     let ids: Vec<MessageId> = receipts.iter().map(WorkReceipt::message_id).collect();
     let extended = app.broker.extend_work(&queue, &receipts, lease).await?;
     let became = extended.into_iter().map(|extended| match extended {
