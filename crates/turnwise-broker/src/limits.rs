@@ -91,10 +91,13 @@ pub(crate) const FEED_PAGE: u32 = 256;
 pub(crate) const FEED_STRETCHES_MAX: usize = 64;
 /// Their bytes: at least those of one page.
 pub(crate) const FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Of them, a reader takes about so many at once.
+pub(crate) const STRETCHES_BYTES_TAKEN: usize = 16 * 1024;
 /// Pages in a row without an event after which a store that never stands still was read to its end.
 pub(crate) const FEED_EMPTY_PAGES_MAX: u32 = 3;
-/// About what one reader of many takes to pass on what it is woken for.
-pub(crate) const WAKE_TIME_OF_READER: Duration = Duration::from_micros(5);
+/// Readers that are woken at once for what is new. More of them cost fewer rounds, and a later look at what came
+/// meanwhile.
+pub(crate) const BELL_READERS: usize = 32;
 /// Events that a subscription which is behind reads ahead of its reader.
 pub(crate) const SUBSCRIBED_PAGE: u32 = 32;
 /// First wait for an event that was hinted at and is not to be seen yet.

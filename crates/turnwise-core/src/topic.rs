@@ -136,6 +136,10 @@ impl TopicPattern {
     /// Whether `topic` is one of them.
     #[must_use]
     pub fn matches(&self, topic: &TopicName) -> bool {
+        // Most patterns are plain names.
+        if self.0 == *topic {
+            return true;
+        }
         let same_room = self.0.org() == topic.org() && self.0.kind() == topic.kind();
         same_room && tokens_match(self.0.name(), topic.name())
     }

@@ -13,6 +13,7 @@ mod counts;
 mod crowd;
 mod docs;
 mod drain;
+mod ends;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -16,7 +16,8 @@ use crate::wire::refusal::Refusal;
 use crate::wire::strict::Strict;
 use crate::ws::{Accepted, Handover};
 use axum::Router;
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,6 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
+use std::iter::once;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -150,6 +152,8 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: b
         tracing::debug!(%error, "cannot turn off send delays");
     }
     let drain = app.drain.clone();
+    // Asked each time the connection is woken: in a set of its own it is looked at when it happens, and not before.
+    let mut closing: FuturesUnordered<_> = once(drain.closing().cancelled_owned()).collect();
     let keep_alive_max = app.config.keep_alive_max;
     let stream = Stalling::new(stream, app.config.write_stall_max, Arc::clone(&app.counters));
     let stream = match is_seat {
@@ -173,7 +177,7 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, is_seat: b
     let ended = tokio::select! {
         biased;
         ended = serving.as_mut() => ended,
-        () = drain.is_closing() => {
+        Some(()) = closing.next() => {
             serving.as_mut().graceful_shutdown();
             let end = drain.ends_at().max(Instant::now()) + LAST_WORD;
             timeout_at(end, serving).await.unwrap_or(Ok(()))

@@ -2,15 +2,18 @@
 //! newest of its public events, read from the store once for all of them. Who
 //! is further behind reads for himself. Nobody needs it: the store has it all.
 
+use super::bells::Bells;
 use super::place::SubscriptionPlace;
 use super::{TopicEvent, pattern, pump};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::{FEED_BYTES_MAX, FEED_EMPTY_PAGES_MAX, FEED_PAGE, FEED_STRETCHES_MAX};
+use crate::limits::{
+    FEED_BYTES_MAX, FEED_EMPTY_PAGES_MAX, FEED_PAGE, FEED_STRETCHES_MAX, STRETCHES_BYTES_TAKEN,
+};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use turnwise_core::{
@@ -45,16 +48,17 @@ impl Feeds {
                 feeds.retain(|_, feed| feed.strong_count() > 0);
                 let feed = Arc::new(Feed::new(everything, end));
                 feeds.insert(org.to_owned(), Arc::downgrade(&feed));
-                let deserted = feed.deserted.clone();
+                let (deserted, stirred) = (feed.deserted.clone(), Arc::clone(&feed.stirred));
                 // From here on what is published is hinted at.
                 let hints = broker.0.store.watch(TopicFilter::Patterns(feed.everything.to_vec()));
-                self.pumps.spawn(pump::run(broker.clone(), Arc::downgrade(&feed), hints, deserted));
+                let pumped = Arc::downgrade(&feed);
+                self.pumps.spawn(pump::run(broker.clone(), pumped, hints, stirred, deserted));
                 feed
             }
         };
         drop(feeds);
-        let number = feed.listening.lock().add(patterns);
-        Ok(Listening { feed, number })
+        let patterns = feed.listening.lock().add(patterns);
+        Ok(Listening { feed, patterns })
     }
 
     /// Subscriptions that this topic belongs to.
@@ -67,13 +71,20 @@ impl Feeds {
 /// One subscription's part in a feed; it leaves when dropped.
 pub(super) struct Listening {
     feed: Arc<Feed>,
-    number: u64,
+    patterns: Arc<[TopicPattern]>,
 }
 
 impl Listening {
+    /// What it is about.
+    pub(super) fn patterns(&self) -> &Arc<[TopicPattern]> {
+        &self.patterns
+    }
+
     /// It is about these from now on.
-    pub(super) fn listen_for(&self, patterns: &Arc<[TopicPattern]>) {
-        self.feed.listening.lock().patterns.insert(self.number, Arc::clone(patterns));
+    pub(super) fn listen_for(&mut self, patterns: &Arc<[TopicPattern]>) {
+        let mut listening = self.feed.listening.lock();
+        let patterns = listening.add(patterns);
+        listening.remove(&std::mem::replace(&mut self.patterns, patterns));
     }
 }
 
@@ -87,34 +98,43 @@ impl std::ops::Deref for Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.feed.listening.lock().patterns.remove(&self.number);
+        self.feed.listening.lock().remove(&self.patterns);
     }
 }
 
+/// How many listen for the same: most of many readers do.
 #[derive(Default)]
-struct Listeners {
-    last: u64,
-    patterns: HashMap<u64, Arc<[TopicPattern]>>,
-}
+struct Listeners(HashMap<Arc<[TopicPattern]>, u64>);
 
 impl Listeners {
-    fn add(&mut self, patterns: &Arc<[TopicPattern]>) -> u64 {
-        self.last += 1;
-        self.patterns.insert(self.last, Arc::clone(patterns));
-        self.last
+    /// One more for these; all that listen for the same share them.
+    fn add(&mut self, patterns: &Arc<[TopicPattern]>) -> Arc<[TopicPattern]> {
+        let known = self.0.get_key_value(patterns).map(|(known, _)| Arc::clone(known));
+        let shared = known.unwrap_or_else(|| Arc::clone(patterns));
+        *self.0.entry(Arc::clone(&shared)).or_default() += 1;
+        shared
+    }
+
+    fn remove(&mut self, patterns: &Arc<[TopicPattern]>) {
+        let Some(count) = self.0.get_mut(patterns) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.0.remove(patterns);
+        }
     }
 
     fn of(&self, topic: &TopicName) -> u64 {
-        let is_of = |patterns: &&Arc<[TopicPattern]>| patterns.iter().any(|pattern| pattern.matches(topic));
-        self.patterns.values().filter(is_of).count() as u64
+        let is_of = |patterns: &[TopicPattern]| patterns.iter().any(|pattern| pattern.matches(topic));
+        self.0.iter().filter(|(patterns, _)| is_of(patterns)).map(|(_, count)| count).sum()
     }
 }
 
 /// The newest events of one organisation.
 pub(super) struct Feed {
     everything: [TopicPattern; 1],
-    /// There may be something new: its value means nothing.
-    news: watch::Sender<()>,
+    bells: Bells,
+    /// There is something new, and whoever found it leaves waking the readers to the pump.
+    stirred: Arc<Notify>,
     deserted: CancellationToken,
     listening: Mutex<Listeners>,
     ring: Mutex<Ring>,
@@ -141,8 +161,8 @@ pub(super) struct Stretch {
 
 /// Where a reader stands to the feed.
 pub(super) enum Standing {
-    /// It goes on with these events.
-    Next(Arc<Stretch>),
+    /// It goes on with these, one after the other.
+    Next(Vec<Arc<Stretch>>),
     /// It has seen everything up to here.
     AtEnd(StorePosition),
     /// It is behind what the feed holds, which begins after this.
@@ -153,7 +173,8 @@ impl Feed {
     fn new(everything: [TopicPattern; 1], end: StorePosition) -> Feed {
         Feed {
             everything,
-            news: watch::Sender::new(()),
+            bells: Bells::default(),
+            stirred: Arc::default(),
             deserted: CancellationToken::new(),
             listening: Mutex::default(),
             ring: Mutex::new(Ring::new(end)),
@@ -163,12 +184,13 @@ impl Feed {
 
     /// Changes when there is something new, and when looking for it failed.
     pub(super) fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+        self.bells.hear(self.ring.lock().news)
     }
 
-    /// How many read.
-    pub(super) fn listeners(&self) -> usize {
-        self.listening.lock().patterns.len()
+    /// Wakes the next readers that were not woken for everything that is new; false if there are none.
+    pub(super) fn wake_next(&self) -> bool {
+        let news = self.ring.lock().news;
+        self.bells.ring(news)
     }
 
     /// How often there was something new.
@@ -176,10 +198,13 @@ impl Feed {
         self.ring.lock().added
     }
 
-    /// The failure of a look that was begun after that one.
-    pub(super) fn failure(&self, since: u64) -> Option<BrokerError> {
+    /// The number of the last look that was begun, unless one that was begun after `since` failed.
+    pub(super) fn begun_well(&self, since: u64) -> Result<u64, BrokerError> {
         let ring = self.ring.lock();
-        ring.failed.as_ref().filter(|(number, _)| *number > since).map(|(_, error)| error.clone())
+        match &ring.failed {
+            Some((number, error)) if *number > since => Err(error.clone()),
+            _ => Ok(ring.begun),
+        }
     }
 
     /// Where a reader at this place goes on.
@@ -226,11 +251,10 @@ impl Feed {
                 Err(error)
             }
         };
-        let has_news = looked.is_err() || ring.added != before;
-        drop(ring);
-        // Whoever looked, all are to know.
-        if has_news {
-            self.news.send_replace(());
+        if looked.is_err() || ring.added != before {
+            ring.news += 1;
+            // Whoever looked, all are to know.
+            self.stirred.notify_one();
         }
         looked
     }
@@ -263,6 +287,8 @@ struct Ring {
     stretches: VecDeque<Arc<Stretch>>,
     /// Stretches that there were.
     added: u64,
+    /// How often the readers were to be woken: for these, and when a look failed.
+    news: u64,
     bytes: usize,
     begun: u64,
     /// The number of the last look that found the end.
@@ -278,6 +304,7 @@ impl Ring {
             end,
             stretches: VecDeque::new(),
             added: 0,
+            news: 0,
             bytes: 0,
             begun: 0,
             whole: 0,
@@ -291,10 +318,15 @@ impl Ring {
             return Standing::Behind(StorePosition { epoch: self.end.epoch, seq: self.start });
         }
         let seen = self.stretches.partition_point(|stretch| stretch.to.seq < place.seq);
-        match self.stretches.get(seen) {
-            Some(next) => Standing::Next(Arc::clone(next)),
-            None => Standing::AtEnd(self.end),
-        }
+        let mut room = STRETCHES_BYTES_TAKEN;
+        let fits = |next: &&Arc<Stretch>| {
+            // The first, however large it is.
+            let fits = room > 0;
+            room = room.saturating_sub(next.bytes.max(1));
+            fits
+        };
+        let next: Vec<Arc<Stretch>> = self.stretches.range(seen..).take_while(fits).cloned().collect();
+        if next.is_empty() { Standing::AtEnd(self.end) } else { Standing::Next(next) }
     }
 
     fn add(&mut self, after: StorePosition, page: ReadMany, number: u64) {
@@ -375,7 +407,10 @@ mod tests {
     /// What a reader at this place finds: the steps, or that it is at the end or behind.
     fn found(ring: &Ring, place: SubscriptionPlace) -> Result<Vec<u64>, &'static str> {
         match ring.standing(place) {
-            Standing::Next(stretch) => Ok(stretch.events.iter().map(|e| e.place.unwrap().seq).collect()),
+            Standing::Next(next) => {
+                let events = next.iter().flat_map(|stretch| &stretch.events);
+                Ok(events.map(|e| e.place.unwrap().seq).collect())
+            }
             Standing::AtEnd(_) => Err("end"),
             Standing::Behind(_) => Err("behind"),
         }
@@ -396,8 +431,8 @@ mod tests {
         };
         check(9, 0, Err("behind"));
         check(10, 7, Err("behind"));
-        check(11, 0, Ok(vec![12, 14]));
-        check(14, 14, Ok(vec![12, 14]));
+        check(11, 0, Ok(vec![12, 14, 21]));
+        check(14, 14, Ok(vec![12, 14, 21]));
         check(16, 0, Ok(vec![21]));
         check(22, 0, Err("end"));
         let foreign = SubscriptionPlace::of(Epoch(2), 12, "t", Offset(0));

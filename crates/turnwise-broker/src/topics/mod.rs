@@ -2,6 +2,7 @@
 //! their organisation. What the broker keeps for itself has other kinds of
 //! names, which nothing here reaches.
 
+mod bells;
 mod changes;
 mod feed;
 mod gap;

@@ -4,28 +4,34 @@
 
 use super::feed::Feed;
 use crate::broker::Broker;
-use crate::limits::{LOOK_AGAIN, WAKE_TIME_OF_READER};
+use crate::limits::LOOK_AGAIN;
 use crate::wait::next_hint;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use turnwise_core::TopicName;
 
-/// Runs until `deserted`: nobody subscribes any longer.
+type Hints = Option<BoxStream<'static, TopicName>>;
+
+/// Runs until `deserted`: nobody subscribes any longer. `stirred`: somebody else found something.
 pub(super) async fn run(
     broker: Broker,
     feed: Weak<Feed>,
     hints: BoxStream<'static, TopicName>,
+    stirred: Arc<Notify>,
     deserted: CancellationToken,
 ) {
     let mut hints = Some(hints);
     let poll_interval = broker.0.config.poll_interval;
+    // What is hinted at may be stored, but not to be seen yet: other writes that began before it still run.
+    let soon = LOOK_AGAIN.min(poll_interval);
     let mut pause = poll_interval;
-    let mut woken = Instant::now();
     loop {
+        let mut is_time = true;
         tokio::select! {
             biased;
             () = deserted.cancelled() => return,
@@ -33,29 +39,38 @@ pub(super) async fn run(
                 if hint.is_none() {
                     hints = None;
                 }
-                // What is hinted at may be stored, but not to be seen yet: other writes that began before it still run.
-                pause = LOOK_AGAIN.min(poll_interval);
+                pause = soon;
             }
+            () = stirred.notified() => is_time = false,
             () = sleep(pause) => pause = (pause * 2).min(poll_interval),
         }
         let Some(feed) = feed.upgrade() else { return };
-        // Readers that are woken while the last ones still write would each write twice: those that come meanwhile
-        // are told of together.
-        sleep_until(woken + wake_time(feed.listeners())).await;
-        while let Some(Some(Some(_))) = hints.as_mut().map(|hints| hints.next().now_or_never()) {}
-        if look(&broker, &feed).await {
-            pause = poll_interval;
-            woken = Instant::now();
+        if is_time {
+            drain(&mut hints);
+            if look(&broker, &feed).await {
+                pause = poll_interval;
+            }
+        }
+        while feed.wake_next() {
+            // Those that are woken write now; then it is seen what came meanwhile.
+            yield_now().await;
+            if drain(&mut hints) {
+                pause = if look(&broker, &feed).await { poll_interval } else { soon };
+            }
         }
     }
 }
 
-/// How long so many readers take to write what they are told of.
-fn wake_time(readers: usize) -> Duration {
-    WAKE_TIME_OF_READER.saturating_mul(u32::try_from(readers).unwrap_or(u32::MAX))
+/// Whether there were hints; what they hint at, one look finds.
+fn drain(hints: &mut Hints) -> bool {
+    let mut is_hinted = false;
+    while let Some(Some(Some(_))) = hints.as_mut().map(|hints| hints.next().now_or_never()) {
+        is_hinted = true;
+    }
+    is_hinted
 }
 
-/// Reads to the end, which wakes the readers; whether there was anything.
+/// Reads to the end; whether there was anything.
 async fn look(broker: &Broker, feed: &Arc<Feed>) -> bool {
     let (since, before) = (feed.begun(), feed.added());
     // A failure, the readers find where they look for the end.

@@ -83,7 +83,9 @@ impl Broker {
         let first = if is_gap { Subscribed::Gap(place) } else { Subscribed::Place(place) };
         let changes = Arc::<Changes>::default();
         let handle = changes.handle(org);
-        let subscriber = Subscriber {
+        let patterns = Arc::clone(feed.patterns());
+        // Boxed: a step moves it.
+        let subscriber = Box::new(Subscriber {
             broker: self.clone(),
             look_after: Some(feed.begun()),
             news: feed.news(),
@@ -94,10 +96,11 @@ impl Broker {
             changes,
             place,
             quiet: Box::pin(sleep(PLACE_INTERVAL)),
-            told: (place, Instant::now()),
+            told: place,
+            told_lately: true,
             pending: VecDeque::from([first]),
             finished: false,
-        };
+        });
         Ok((unfold(subscriber, Subscriber::step).boxed(), handle))
     }
 }
@@ -133,20 +136,22 @@ struct Subscriber {
     /// Looks with a greater number than this were begun since.
     waits_since: u64,
     place: SubscriptionPlace,
-    /// Until it is time to look how long the reader has not been told its place.
+    /// Until it is time to see whether the reader was told its place lately.
     quiet: Pin<Box<Sleep>>,
-    /// The last place that the reader knows, and since when.
-    told: (SubscriptionPlace, Instant),
+    /// The last place that the reader knows.
+    told: SubscriptionPlace,
+    /// Since `quiet` began.
+    told_lately: bool,
     pending: VecDeque<Subscribed>,
     /// A look at the store with a greater number than this is wanted.
     look_after: Option<u64>,
     finished: bool,
 }
 
-type Step = Option<(Result<Subscribed, BrokerError>, Subscriber)>;
+type Step = Option<(Result<Subscribed, BrokerError>, Box<Subscriber>)>;
 
 impl Subscriber {
-    async fn step(mut self) -> Step {
+    async fn step(mut self: Box<Self>) -> Step {
         loop {
             if let Some(change) = self.changes.take()
                 && let Err(error) = self.change(change).await
@@ -163,7 +168,7 @@ impl Subscriber {
                     Subscribed::Refused => None,
                 };
                 if let Some(place) = place {
-                    self.told = (place, Instant::now());
+                    (self.told, self.told_lately) = (place, true);
                 }
                 return Some((Ok(next), self));
             }
@@ -180,8 +185,10 @@ impl Subscriber {
     /// Puts what is new into `pending`, or waits until there may be something.
     async fn advance(&mut self) -> Result<(), BrokerError> {
         match self.feed.standing(self.place) {
-            Standing::Next(stretch) => {
-                self.take(&stretch);
+            Standing::Next(stretches) => {
+                for stretch in &stretches {
+                    self.take(stretch);
+                }
                 Ok(())
             }
             Standing::Behind(start) => self.catch_up(start).await,
@@ -195,10 +202,7 @@ impl Subscriber {
                         Ok(())
                     }
                     None => {
-                        if let Some(error) = self.feed.failure(self.waits_since) {
-                            return Err(error);
-                        }
-                        self.waits_since = self.feed.begun();
+                        self.waits_since = self.feed.begun_well(self.waits_since)?;
                         self.wait().await;
                         Ok(())
                     }
@@ -305,7 +309,7 @@ impl Subscriber {
 
     fn listen_for(&mut self, patterns: Arc<[TopicPattern]>) {
         self.feed.listen_for(&patterns);
-        self.patterns = patterns;
+        self.patterns = Arc::clone(self.feed.patterns());
     }
 
     /// Waits until there may be something new, or until it is time to tell the place.
@@ -317,8 +321,7 @@ impl Subscriber {
             () = self.changes.wait() => {}
             () = self.quiet.as_mut() => {
                 self.quiet.as_mut().reset(Instant::now() + PLACE_INTERVAL);
-                let (told, at) = self.told;
-                if self.place > told && at.elapsed() >= PLACE_INTERVAL {
+                if !std::mem::take(&mut self.told_lately) && self.place > self.told {
                     self.pending.push_back(Subscribed::Place(self.place));
                 }
             }

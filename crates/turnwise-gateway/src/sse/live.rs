@@ -4,6 +4,7 @@
 //! event: so much memory a slow reader costs, and it delays nobody.
 
 use super::encoder;
+use crate::ends::Ends;
 use crate::held::Room;
 use crate::limits::{CLOSING_LOOK, HEARTBEAT, RECONNECT_MS, RECONNECT_SPREAD_MS, STREAM_CHUNK_BYTES};
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use turnwise_broker::BrokerError;
 
 /// Something that is sent as a server-sent event.
@@ -40,8 +41,7 @@ pub(crate) struct Live<S> {
     /// Silence until the next comment, or until the last words.
     heartbeat: Pin<Box<Sleep>>,
     closing: bool,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    ends: Ends,
 }
 
 impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Live<S> {
@@ -66,8 +66,7 @@ impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Live<S> {
             room,
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
             closing: false,
-            shutdown: Box::pin(shutdown.cancelled_owned()),
-            revoked: Box::pin(revoked.cancelled_owned()),
+            ends: Ends::new(shutdown, revoked),
         }
     }
 
@@ -132,13 +131,14 @@ impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Body for Live<S> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if !self.ended && self.revoked.as_mut().poll(cx).is_ready() {
+        self.ends.poll(cx);
+        if !self.ended && self.ends.is_revoked() {
             // What is gathered is still the reader's; nothing more is looked up for it.
             encoder::comment(&mut self.buffer, "key revoked, reconnect with a valid one and Last-Event-ID");
             self.ended = true;
         }
         self.fill(cx);
-        if self.endless && !self.ended && self.shutdown.as_mut().poll(cx).is_ready() {
+        if self.endless && !self.ended && self.ends.is_closing() {
             self.last_words();
         }
         if self.buffer.is_empty() {
@@ -148,7 +148,7 @@ impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Body for Live<S> {
                 }
                 return Poll::Ready(None);
             }
-            if !self.closing && self.shutdown.as_mut().poll(cx).is_ready() {
+            if !self.closing && self.ends.is_closing() {
                 self.closing = true;
                 self.put_off_heartbeat();
             }

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::UNIT_BYTES;
 use crate::drain::Phase;
+use crate::ends::Ends;
 use crate::limits::{
     LAST_WORD, SMALL_BODY_BYTES_MAX, STREAM_CHUNK_BYTES, WS_ANSWERS_BYTES_MAX, WS_CLOSE_TIME_MAX,
     WS_PING_EVERY, WS_READ_BYTES, WS_SILENCE_MAX,
@@ -28,7 +29,6 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use turnwise_api::ServerFrame;
 use turnwise_broker::{BusClosed, BusEvent, Sharing};
 
@@ -84,8 +84,7 @@ pub(super) struct Session {
     timer: Pin<Box<Sleep>>,
     /// It was polled since it was set.
     is_timed: bool,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
-    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    ends: Ends,
 }
 
 /// Serves a connection until it ends. `early` came right behind the handshake.
@@ -111,8 +110,7 @@ pub(super) async fn run(
         stalled: None,
         timer: Box::pin(sleep(WS_PING_EVERY)),
         is_timed: false,
-        closing: Box::pin(about.app.drain.closing().cancelled_owned()),
-        revoked: Box::pin(about.caller.revoked().cancelled_owned()),
+        ends: Ends::new(about.app.drain.closing(), about.caller.revoked()),
         about,
         stream,
     };
@@ -158,9 +156,10 @@ impl Session {
     /// What comes from elsewhere than the client: the node stops, the key is taken away, time passes.
     fn look_around(&mut self, cx: &mut Context<'_>) {
         if matches!(self.stage, Stage::Open) {
-            if self.revoked.as_mut().poll(cx).is_ready() {
+            self.ends.poll(cx);
+            if self.ends.is_revoked() {
                 self.close(CloseCode::Unauthorized, "key_revoked");
-            } else if self.closing.as_mut().poll(cx).is_ready() {
+            } else if self.ends.is_closing() {
                 self.close(CloseCode::GoingAway, "going_away");
             }
         }
