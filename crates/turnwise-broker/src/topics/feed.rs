@@ -198,13 +198,21 @@ impl Feed {
         self.ring.lock().added
     }
 
-    /// The number of the last look that was begun, unless one that was begun after `since` failed.
-    pub(super) fn begun_well(&self, since: u64) -> Result<u64, BrokerError> {
+    /// The number of the last look that was begun, unless one that was begun after `since` failed; and that of the
+    /// last beat.
+    pub(super) fn begun_well(&self, since: u64) -> Result<(u64, u64), BrokerError> {
         let ring = self.ring.lock();
         match &ring.failed {
             Some((number, error)) if *number > since => Err(error.clone()),
-            _ => Ok(ring.begun),
+            _ => Ok((ring.begun, ring.beats)),
         }
+    }
+
+    /// It is time for readers who were told nothing since the last beat to be told where they are.
+    pub(super) fn beat(&self) {
+        let mut ring = self.ring.lock();
+        ring.beats += 1;
+        ring.news += 1;
     }
 
     /// Where a reader at this place goes on.
@@ -287,8 +295,9 @@ struct Ring {
     stretches: VecDeque<Arc<Stretch>>,
     /// Stretches that there were.
     added: u64,
-    /// How often the readers were to be woken: for these, and when a look failed.
+    /// How often the readers were to be woken: for these, for beats, and when a look failed.
     news: u64,
+    beats: u64,
     bytes: usize,
     begun: u64,
     /// The number of the last look that found the end.
@@ -305,6 +314,7 @@ impl Ring {
             stretches: VecDeque::new(),
             added: 0,
             news: 0,
+            beats: 0,
             bytes: 0,
             begun: 0,
             whole: 0,

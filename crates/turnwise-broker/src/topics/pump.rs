@@ -4,14 +4,14 @@
 
 use super::feed::Feed;
 use crate::broker::Broker;
-use crate::limits::LOOK_AGAIN;
+use crate::limits::{LOOK_AGAIN, PLACE_INTERVAL};
 use crate::wait::next_hint;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use turnwise_core::TopicName;
 
@@ -30,6 +30,7 @@ pub(super) async fn run(
     // What is hinted at may be stored, but not to be seen yet: other writes that began before it still run.
     let soon = LOOK_AGAIN.min(poll_interval);
     let mut pause = poll_interval;
+    let mut beat_at = Instant::now() + PLACE_INTERVAL;
     loop {
         let mut is_time = true;
         tokio::select! {
@@ -42,6 +43,7 @@ pub(super) async fn run(
                 pause = soon;
             }
             () = stirred.notified() => is_time = false,
+            () = sleep_until(beat_at) => is_time = false,
             () = sleep(pause) => pause = (pause * 2).min(poll_interval),
         }
         let Some(feed) = feed.upgrade() else { return };
@@ -51,7 +53,14 @@ pub(super) async fn run(
                 pause = poll_interval;
             }
         }
-        while feed.wake_next() {
+        loop {
+            if Instant::now() >= beat_at {
+                feed.beat();
+                beat_at = Instant::now() + PLACE_INTERVAL;
+            }
+            if !feed.wake_next() {
+                break;
+            }
             // Those that are woken write now; then it is seen what came meanwhile.
             yield_now().await;
             if drain(&mut hints) {

@@ -9,15 +9,13 @@ use super::wanted::Wanted;
 use super::{TopicEvent, pattern};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::limits::{PLACE_INTERVAL, SUBSCRIBED_PAGE};
+use crate::limits::SUBSCRIBED_PAGE;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep};
 use turnwise_core::{NameError, StorePosition, TopicPattern};
 
 /// Where a subscription begins.
@@ -95,9 +93,9 @@ impl Broker {
             patterns,
             changes,
             place,
-            quiet: Box::pin(sleep(PLACE_INTERVAL)),
             told: place,
             told_lately: true,
+            beat: 0,
             pending: VecDeque::from([first]),
             finished: false,
         });
@@ -136,12 +134,12 @@ struct Subscriber {
     /// Looks with a greater number than this were begun since.
     waits_since: u64,
     place: SubscriptionPlace,
-    /// Until it is time to see whether the reader was told its place lately.
-    quiet: Pin<Box<Sleep>>,
     /// The last place that the reader knows.
     told: SubscriptionPlace,
-    /// Since `quiet` began.
+    /// Since the last beat of the feed.
     told_lately: bool,
+    /// Its number.
+    beat: u64,
     pending: VecDeque<Subscribed>,
     /// A look at the store with a greater number than this is wanted.
     look_after: Option<u64>,
@@ -202,7 +200,13 @@ impl Subscriber {
                         Ok(())
                     }
                     None => {
-                        self.waits_since = self.feed.begun_well(self.waits_since)?;
+                        let (begun, beat) = self.feed.begun_well(self.waits_since)?;
+                        self.waits_since = begun;
+                        let is_beat = std::mem::replace(&mut self.beat, beat) != beat;
+                        if is_beat && !std::mem::take(&mut self.told_lately) && self.place > self.told {
+                            self.pending.push_back(Subscribed::Place(self.place));
+                            return Ok(());
+                        }
                         self.wait().await;
                         Ok(())
                     }
@@ -319,12 +323,6 @@ impl Subscriber {
             // The feed is ours, too: it does not go away.
             _ = self.news.changed() => {}
             () = self.changes.wait() => {}
-            () = self.quiet.as_mut() => {
-                self.quiet.as_mut().reset(Instant::now() + PLACE_INTERVAL);
-                if !std::mem::take(&mut self.told_lately) && self.place > self.told {
-                    self.pending.push_back(Subscribed::Place(self.place));
-                }
-            }
         }
     }
 }

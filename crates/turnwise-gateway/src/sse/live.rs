@@ -38,8 +38,13 @@ pub(crate) struct Live<S> {
     endless: bool,
     /// For a piece with a long event.
     room: Room,
-    /// Silence until the next comment, or until the last words.
+    /// The end of the silence until the next comment, or until the last words.
+    speak_at: Instant,
+    /// Goes off then at the latest.
     heartbeat: Pin<Box<Sleep>>,
+    rings_at: Instant,
+    /// It was polled since it was set, and wakes by itself.
+    is_timed: bool,
     closing: bool,
     ends: Ends,
 }
@@ -64,7 +69,10 @@ impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Live<S> {
             once_delivered: None,
             endless: false,
             room,
+            speak_at: Instant::now() + HEARTBEAT,
             heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
+            rings_at: Instant::now() + HEARTBEAT,
+            is_timed: false,
             closing: false,
             ends: Ends::new(shutdown, revoked),
         }
@@ -119,7 +127,31 @@ impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Live<S> {
 
     fn put_off_heartbeat(&mut self) {
         let silence = if self.closing { CLOSING_LOOK } else { HEARTBEAT };
-        self.heartbeat.as_mut().reset(Instant::now() + silence);
+        self.speak_at = Instant::now() + silence;
+        if self.speak_at < self.rings_at {
+            self.ring_at(self.speak_at);
+        }
+    }
+
+    fn ring_at(&mut self, at: Instant) {
+        self.heartbeat.as_mut().reset(at);
+        (self.rings_at, self.is_timed) = (at, false);
+    }
+
+    /// Ready when it was silent for too long. Of many readers that are woken together, none touches its timer before.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            if self.is_timed && now < self.rings_at {
+                return Poll::Pending;
+            }
+            self.is_timed = true;
+            ready!(self.heartbeat.as_mut().poll(cx));
+            if now >= self.speak_at {
+                return Poll::Ready(());
+            }
+            self.ring_at(self.speak_at);
+        }
     }
 }
 
@@ -152,7 +184,7 @@ impl<T: Shown, S: Stream<Item = Result<T, BrokerError>>> Body for Live<S> {
                 self.closing = true;
                 self.put_off_heartbeat();
             }
-            ready!(self.heartbeat.as_mut().poll(cx));
+            ready!(self.poll_silence(cx));
             if self.closing {
                 self.last_words();
             } else {

@@ -255,7 +255,9 @@ impl Session {
 
     /// Takes what other agents say, as far as it can be written soon; true if there may be more.
     fn poll_agent(&mut self, cx: &mut Context<'_>) -> bool {
-        while let Poll::Ready(Some(answer)) = self.requests.poll_next_unpin(cx) {
+        while !self.requests.is_empty()
+            && let Poll::Ready(Some(answer)) = self.requests.poll_next_unpin(cx)
+        {
             self.out.push(Piece::Frame(answer));
         }
         while self.has_room() {
