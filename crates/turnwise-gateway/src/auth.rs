@@ -121,6 +121,14 @@ impl Caller {
         agents.is_empty() || agents.iter().any(|pattern| fits(pattern.as_bytes(), agent.as_bytes()))
     }
 
+    /// Refuses to be an agent that the key is not for; whether it exists makes no difference.
+    pub(crate) fn must_be(&self, agent: &str) -> Result<(), Failure> {
+        if self.may_be(agent) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::AgentForbidden, "The API key is not for this agent"))
+    }
+
     /// Who stands for it.
     pub(crate) fn holder(&self) -> &Arc<Holder> {
         &self.holder

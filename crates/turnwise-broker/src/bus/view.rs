@@ -85,6 +85,24 @@ impl BusState {
         }
     }
 
+    /// Since when the agent is offline in whose inbox it waits.
+    #[must_use]
+    pub fn offline_since(&self) -> Option<Timestamp> {
+        match self {
+            BusState::Queued { offline_since } => *offline_since,
+            _ => None,
+        }
+    }
+
+    /// Why it was not taken, or given up on.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            BusState::Failed { reason } | BusState::Bounced { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Nothing comes after it.
     #[must_use]
     pub fn is_last(&self) -> bool {

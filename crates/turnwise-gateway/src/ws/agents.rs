@@ -10,6 +10,7 @@ use crate::limits::{
     BUS_ATTEMPTS_MAX, BUS_CONTENT_BYTES_MAX, BUS_EXCLUDED_MAX, BUS_METADATA_BYTES_MAX, BUS_REPLY_WAIT_MAX,
     BUS_TTL_MAX, REASON_BYTES_MAX,
 };
+use crate::rest::bus::{MODES, TYPES};
 use crate::rest::rules::{self, Errors};
 use crate::scope::Access;
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use serde_json::value::RawValue;
 use std::time::Duration;
 use turnwise_api::{AgentFrame, AgentMessage, Code, Rfc3339, ServerFrame, Shallow};
 use turnwise_broker::{
-    AgentHello, AgentLink, Broker, BrokerError, BusEvent, BusMessage, BusMessageId, BusMessageType, BusMode,
+    AgentHello, AgentLink, Broker, BrokerError, BusEvent, BusMessage, BusMessageId, BusMessageType,
     BusOutcome, BusReceipt, BusSend, BusSent, BusSettled, BusState, BusTo, LinkHandle,
 };
 use turnwise_core::Timestamp;
@@ -29,14 +30,6 @@ use turnwise_core::limits::{PRIORITY_MAX, RETRY_DELAY_MAX};
 
 /// Time for the answer to a request unless it is said otherwise.
 const TIMEOUT_USUAL: Duration = Duration::from_secs(30);
-const TYPES: [(&str, BusMessageType); 4] = [
-    ("request", BusMessageType::Request),
-    ("response", BusMessageType::Response),
-    ("notification", BusMessageType::Notification),
-    ("command", BusMessageType::Command),
-];
-const MODES: [(&str, BusMode); 3] =
-    [("pubsub", BusMode::Pubsub), ("queue", BusMode::Queue), ("both", BusMode::Both)];
 
 /// The types of frames that are read here.
 pub(super) const KINDS: [&str; 9] =
@@ -141,24 +134,15 @@ fn time(at: Timestamp) -> Rfc3339 {
 }
 
 fn told(receipt: &BusReceipt, id: Option<&str>) -> Bytes {
-    let (offline_since, reason) = details(&receipt.state);
     frames::bytes(&ServerFrame::Receipt {
         message_id: receipt.message_id.as_str(),
         agent_id: &receipt.agent,
         state: receipt.state.name(),
         at: time(receipt.at),
-        offline_since: offline_since.map(time),
-        reason,
+        offline_since: receipt.state.offline_since().map(time),
+        reason: receipt.state.reason(),
         id,
     })
-}
-
-fn details(state: &BusState) -> (Option<Timestamp>, Option<&str>) {
-    match state {
-        BusState::Queued { offline_since } => (*offline_since, None),
-        BusState::Failed { reason } | BusState::Bounced { reason } => (None, Some(reason)),
-        BusState::Pending | BusState::Delivered | BusState::Acked | BusState::Expired => (None, None),
-    }
 }
 
 /// Does what a frame asks for, or begins to.
@@ -337,7 +321,7 @@ impl Ask {
         Ok(Asked::Later(Box::pin(async move {
             let sent = self.broker.bus_send(self.handle.org(), send).await;
             self.answer(sent, |sent, id| {
-                let offline_since = sent.state.as_ref().and_then(|state| details(state).0);
+                let offline_since = sent.state.as_ref().and_then(BusState::offline_since);
                 frames::bytes(&ServerFrame::Sent {
                     message_id: sent.message_id.as_str(),
                     duplicate: sent.is_repeat,

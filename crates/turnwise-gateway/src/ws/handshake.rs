@@ -156,13 +156,10 @@ fn admitted(app: &App, caller: &Caller, request: &Request) -> Result<(Identity, 
     Ok((identity, manner(&parameters)?))
 }
 
-/// Refuses to be an agent that the key is not for; whether it exists makes no difference.
+/// Refuses to be an agent on the bus that the key is not for.
 pub(crate) fn require_agent(caller: &Caller, agent: &str) -> Result<(), Failure> {
     caller.require(Access::Bus)?;
-    if caller.may_be(agent) {
-        return Ok(());
-    }
-    Err(Failure::new(Code::AgentForbidden, "The API key is not for this agent"))
+    caller.must_be(agent)
 }
 
 /// How an agent takes part: whether its connections compete, and whether it is told who comes and goes.

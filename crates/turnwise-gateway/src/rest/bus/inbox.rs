@@ -1,6 +1,6 @@
 //! `GET /api/v1/bus/agents/{agent_id}/inbox` and `POST …/inbox/settle`.
 
-use super::{agent, kind, must_be};
+use super::{agent, kind};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
@@ -43,7 +43,7 @@ pub(crate) async fn take(
     let agent = agent(path)?;
     let parameters = Parameters::of(&uri)?;
     let org = org(&caller, &parameters)?;
-    must_be(&caller, &agent)?;
+    caller.must_be(&agent)?;
     if app.drain.phase() > Phase::Serving {
         return Err(Failure::new(Code::Draining, "The server is shutting down; nothing was handed out"));
     }
@@ -141,7 +141,7 @@ pub(crate) async fn settle(
     let agent = agent(path)?;
     let (head, body) = request.into_parts();
     let org = org(&caller, &Parameters::of(&head.uri)?)?;
-    must_be(&caller, &agent)?;
+    caller.must_be(&agent)?;
     body::require_json(&head.headers)?;
     let (settlements, is_batch) = {
         let body = body::read(&app, body).await?;

@@ -15,7 +15,7 @@ use axum::response::Response;
 use http::Uri;
 use std::sync::Arc;
 use turnwise_api::{BusAgentAnswer, BusAgentList, BusReceiptAnswer, BusRecipientAnswer};
-use turnwise_broker::{BusAgentView, BusMessageId, BusRecipient, BusState};
+use turnwise_broker::{BusAgentView, BusMessageId, BusRecipient};
 
 /// `GET /api/v1/bus/agents`.
 pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
@@ -109,18 +109,13 @@ pub(crate) async fn receipt(
 }
 
 fn recipient(one: &BusRecipient) -> BusRecipientAnswer<'_> {
-    let (offline_since, reason) = match &one.state {
-        BusState::Queued { offline_since } => (*offline_since, None),
-        BusState::Failed { reason } | BusState::Bounced { reason } => (None, Some(reason.as_str())),
-        BusState::Pending | BusState::Delivered | BusState::Acked | BusState::Expired => (None, None),
-    };
     BusRecipientAnswer {
         agent_id: &one.agent,
         state: state(&one.state),
         at: rfc3339(one.at),
-        offline_since: offline_since.map(rfc3339),
+        offline_since: one.state.offline_since().map(rfc3339),
         delivered_at: one.delivered_at.map(rfc3339),
         ended_at: one.ended_at.map(rfc3339),
-        reason,
+        reason: one.state.reason(),
     }
 }

@@ -9,24 +9,26 @@ use super::message::rfc3339;
 use super::query;
 use super::queues::claim::payload;
 use super::rules;
-use crate::auth::Caller;
 use crate::error::Failure;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use turnwise_api::{BusMessageKind, BusMessageState, BusReplyAnswer, Code};
-use turnwise_broker::{BusMessageType, BusReply, BusState};
+use turnwise_api::{BusMessageKind, BusMessageState, BusReplyAnswer};
+use turnwise_broker::{BusMessageType, BusMode, BusReply, BusState};
+
+/// What a message may be, as it is written.
+pub(crate) const TYPES: [(&str, BusMessageType); 4] = [
+    ("request", BusMessageType::Request),
+    ("response", BusMessageType::Response),
+    ("notification", BusMessageType::Notification),
+    ("command", BusMessageType::Command),
+];
+/// How it may be delivered.
+pub(crate) const MODES: [(&str, BusMode); 3] =
+    [("pubsub", BusMode::Pubsub), ("queue", BusMode::Queue), ("both", BusMode::Both)];
 
 /// The agent in the path.
 fn agent(path: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
     query::in_path(path, "agent_id", rules::id)
-}
-
-/// Refuses to be an agent that the key is not for; whether it exists makes no difference.
-fn must_be(caller: &Caller, agent: &str) -> Result<(), Failure> {
-    if caller.may_be(agent) {
-        return Ok(());
-    }
-    Err(Failure::new(Code::AgentForbidden, "The API key is not for this agent"))
 }
 
 fn kind(message_type: BusMessageType) -> BusMessageKind {

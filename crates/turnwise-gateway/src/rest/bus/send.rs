@@ -1,6 +1,6 @@
 //! `POST` of messages: to an agent, to a workspace, to a topic's subscribers.
 
-use super::{agent, must_be, reply, state};
+use super::{MODES, TYPES, agent, reply, state};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body;
@@ -26,18 +26,10 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
 use turnwise_api::{BusSentAnswer, Code, Shallow, Text};
-use turnwise_broker::{BusMessageType, BusMode, BusReply, BusSend, BusSent, BusState, BusTo};
+use turnwise_broker::{BusMessageType, BusReply, BusSend, BusSent, BusState, BusTo};
 use turnwise_core::limits::PRIORITY_MAX;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const TYPES: [(&str, BusMessageType); 4] = [
-    ("request", BusMessageType::Request),
-    ("response", BusMessageType::Response),
-    ("notification", BusMessageType::Notification),
-    ("command", BusMessageType::Command),
-];
-const MODES: [(&str, BusMode); 3] =
-    [("pubsub", BusMode::Pubsub), ("queue", BusMode::Queue), ("both", BusMode::Both)];
 
 /// A message as it was asked for.
 pub(crate) struct Asked {
@@ -117,7 +109,7 @@ async fn read(
         let body = body::read(app, body).await?;
         message(&body.bytes, to, key)?
     };
-    must_be(caller, &asked.send.from)?;
+    caller.must_be(&asked.send.from)?;
     Ok((org, asked))
 }
 
@@ -263,10 +255,7 @@ fn accepted(sent: &BusSent) -> Result<Response, Failure> {
 }
 
 fn told<'s>(sent: &'s BusSent, answer: Option<&'s BusReply>) -> BusSentAnswer<'s> {
-    let offline_since = match &sent.state {
-        Some(BusState::Queued { offline_since }) => *offline_since,
-        _ => None,
-    };
+    let offline_since = sent.state.as_ref().and_then(BusState::offline_since);
     BusSentAnswer {
         message_id: sent.message_id.as_str(),
         duplicate: sent.is_repeat,
