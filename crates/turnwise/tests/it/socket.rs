@@ -22,8 +22,8 @@ impl Socket {
         let address = url.strip_prefix("http://").expect("servers of tests speak http");
         let mut stream = BufReader::new(TcpStream::connect(address).await?);
         let head = format!(
-            "GET /ws/connect?org_id=o&{query} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET /ws/connect?org_id=o&{query} HTTP/1.1\r\nHost: {address}\r\n\
+             Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         let mut answer = Vec::new();
