@@ -38,6 +38,7 @@ fn arguments(command: &[String], url: &str) -> Vec<String> {
         "bench nodes" => &["--store", "embedded"],
         "import original" => &["--redis", "redis://127.0.0.1:1", "--url", url],
         "bench fanout" => &["--readers", "20", "--seconds", "1"],
+        "bench sockets" => &["--count", "20", "--seconds", "1", "--messages", "10"],
         "bench soak" => &["--minutes", "0.05"],
         "serve" => &["--port", "0", "--mock-agent", "--store", "memory"],
         "agent mock" => &["--listen", "127.0.0.1:0"],

@@ -26,6 +26,7 @@ mod queues;
 mod redis;
 mod secrets;
 mod send;
+mod socket;
 mod sockets;
 mod storm;
 mod stream;

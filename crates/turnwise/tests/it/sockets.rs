@@ -1,80 +1,14 @@
 //! WebSockets over two nodes on one Redis: who is connected to one gets what
 //! comes in at the other, and goes on there when his node is killed.
 
-use crate::support::{PATIENCE, Running, serve};
+use crate::socket::Socket;
+use crate::support::serve;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use turnwise_testkit::servers::redis;
 
 const EVENTS: u64 = 30;
 
-struct Socket {
-    stream: TcpStream,
-}
-
 impl Socket {
-    /// A connection in org o with this query, past its first frame.
-    async fn connect(node: &Running, query: &str) -> Socket {
-        let address = node.url().strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!(
-            "GET /ws/connect?org_id=o&{query} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.unwrap());
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
-        let mut socket = Socket { stream };
-        assert_eq!(socket.next().await["type"], "connected");
-        socket
-    }
-
-    async fn send(&mut self, frame: &Value) {
-        let text = frame.to_string();
-        let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("short frames only");
-        // A mask of zeros is one, too.
-        let mut bytes = vec![0x81, 0x80 | length, 0, 0, 0, 0];
-        bytes.extend(text.bytes());
-        self.stream.write_all(&bytes).await.unwrap();
-    }
-
-    /// The next text; pings are passed over.
-    async fn next(&mut self) -> Value {
-        loop {
-            let read = async {
-                let (opcode, short) =
-                    (self.stream.read_u8().await.unwrap() & 0x0f, self.stream.read_u8().await.unwrap());
-                let length = if short == 126 { self.stream.read_u16().await.unwrap() } else { short.into() };
-                let mut payload = vec![0; length.into()];
-                self.stream.read_exact(&mut payload).await.unwrap();
-                (opcode, payload)
-            };
-            let (opcode, payload) = timeout(PATIENCE, read).await.expect("a frame comes");
-            if opcode == 1 {
-                let frame: Value = serde_json::from_slice(&payload).unwrap();
-                if frame["type"] != "ping" {
-                    return frame;
-                }
-            }
-        }
-    }
-
-    /// The next frame of this type; others are passed over.
-    async fn next_of(&mut self, kind: &str) -> Value {
-        loop {
-            let frame = self.next().await;
-            assert_ne!(frame["type"], "error", "{frame}");
-            if frame["type"] == kind {
-                return frame;
-            }
-        }
-    }
-
     async fn publish(&mut self, n: u64) {
         let topic = format!("t.{}", n % 3);
         self.send(&json!({ "type": "publish", "topic": topic, "event_type": "said", "data": n })).await;

@@ -1,7 +1,8 @@
 //! Every reader comes back at once, after a kill in the middle of publishing: all of them get every event, once and in
-//! order, across the seam between what was stored and what is live.
+//! order, across the seam between what was stored and what is live. Every second of them reads over a WebSocket.
 //! `TURNWISE_STORM_READERS` (200) and `TURNWISE_STORM_KILLS` (3) say how many.
 
+use crate::socket::Socket;
 use crate::support::{PATIENCE, Running, count_of, serve};
 use http::Method;
 use serde_json::{Value, json};
@@ -54,39 +55,90 @@ impl Storm {
     /// Reads all events, through as many connections as it takes.
     async fn read(self: Arc<Storm>, number: usize) {
         let (mut next, mut place) = (0, None);
-        for server in number.. {
-            let Some(mut reader) = self.open(server, place.as_deref()).await else {
+        // Those of one kind do not all begin at the same server.
+        for server in number / 2.. {
+            let url = &self.urls[server % self.urls.len()];
+            let Some(mut reader) = Reader::open(is_socket(number), url, place.as_deref()).await else {
                 tokio::time::sleep(TRY_AGAIN).await;
                 continue;
             };
             self.returned.fetch_add(u64::from(next > 0), Ordering::Relaxed);
-            while let Ok(Some(event)) = reader.next_within(PATIENCE).await {
-                if event.event.is_empty() {
-                    place = Some(event.id);
-                    continue;
+            while let Some(told) = reader.next().await {
+                if let Some(data) = told.data {
+                    assert_eq!(data, next, "reader {number}, after {place:?}");
+                    next += 1;
+                    self.seen.fetch_add(1, Ordering::Relaxed);
                 }
-                assert_eq!(event.event, "said", "no gap: nothing was dropped");
-                let said: Value = serde_json::from_str(&event.data).unwrap();
-                assert_eq!(said["data"], next, "reader {number}, after {place:?}");
-                next += 1;
-                place = Some(event.id);
-                self.seen.fetch_add(1, Ordering::Relaxed);
+                place = Some(told.place);
                 if next == self.total {
                     return;
                 }
             }
         }
     }
+}
 
-    async fn open(&self, server: usize, place: Option<&str>) -> Option<SseReader> {
+fn is_socket(number: usize) -> bool {
+    number % 2 == 1
+}
+
+/// One connection of a reader.
+enum Reader {
+    Events(Box<SseReader>),
+    Socket(Socket),
+}
+
+/// What a reader is told.
+struct Told {
+    /// Where to go on from.
+    place: String,
+    /// The event's, if it is more than a place.
+    data: Option<Value>,
+}
+
+impl Reader {
+    /// At a server that may be gone; behind a place, or from the first event.
+    async fn open(is_socket: bool, url: &str, place: Option<&str>) -> Option<Reader> {
+        if is_socket {
+            let mut socket = Socket::try_connect(url, "").await.ok()?;
+            let frame = match place {
+                Some(place) => json!({ "type": "resume", "topic": "t.>", "after": place }),
+                None => json!({ "type": "subscribe", "topics": ["t.>"], "after": "earliest" }),
+            };
+            socket.try_send(&frame).await.ok()?;
+            return Some(Reader::Socket(socket));
+        }
         let path = "/api/v1/subscribe?org_id=o&topics=t.%3E";
         let (path, headers) = match place {
             Some(place) => (path.to_owned(), vec![("last-event-id", place)]),
             None => (format!("{path}&after=earliest"), Vec::new()),
         };
-        let conn = Conn::new(&self.urls[server % self.urls.len()]);
-        let reader = conn.sse(Method::GET, &path, &headers, bytes::Bytes::new()).await.ok()?;
-        (reader.status == 200).then_some(reader)
+        let reader = Conn::new(url).sse(Method::GET, &path, &headers, bytes::Bytes::new()).await.ok()?;
+        (reader.status == 200).then(|| Reader::Events(Box::new(reader)))
+    }
+
+    /// Nothing when the connection is over.
+    async fn next(&mut self) -> Option<Told> {
+        match self {
+            Reader::Events(reader) => {
+                let event = reader.next_within(PATIENCE).await.ok()??;
+                if event.event.is_empty() {
+                    return Some(Told { place: event.id, data: None });
+                }
+                assert_eq!(event.event, "said", "no gap: nothing was dropped");
+                let mut said: Value = serde_json::from_str(&event.data).unwrap();
+                Some(Told { place: event.id, data: Some(said["data"].take()) })
+            }
+            Reader::Socket(socket) => {
+                let mut frame = socket.try_next().await.ok()?;
+                let place = frame["place"].as_str().map(str::to_owned);
+                match frame["type"].as_str() {
+                    Some("subscribed") => Some(Told { place: place.unwrap(), data: None }),
+                    Some("message") => Some(Told { place: place.unwrap(), data: Some(frame["data"].take()) }),
+                    _ => panic!("no gap, and nothing is refused: {frame}"),
+                }
+            }
+        }
     }
 }
 
@@ -122,7 +174,11 @@ async fn all_come_back(mut servers: Vec<Running>, again: impl AsyncFn(u16) -> Ru
     }
     let returned = storm.returned.load(Ordering::Relaxed);
     assert!(returned >= u64::from(readers), "they were cut off: {returned}");
-    println!("{readers} readers, {kills} kills, {total} events each, {returned} times a reader came back");
+    let sockets = readers / 2;
+    println!(
+        "{readers} readers, {sockets} of them WebSockets, {kills} kills, {total} events each, \
+         {returned} times a reader came back"
+    );
     for server in servers {
         assert_eq!(server.terminate().await, Some(0));
     }

@@ -1,7 +1,8 @@
 //! `turnwise bench turns`: what the server costs beside the agent alone, all
 //! measured in one run on this machine. Compare ratios, not absolute rates.
 //! `turnwise bench backlog`: the same server behind turns that wait.
-//! `turnwise bench queue`: the queue of a store alone. `turnwise bench streams` measures memory.
+//! `turnwise bench queue`: the queue of a store alone. `turnwise bench streams` and `sockets` measure
+//! memory.
 
 mod agent;
 mod backlog;
@@ -16,6 +17,8 @@ mod noting;
 mod outage;
 mod queue;
 mod soak;
+mod socket;
+mod sockets;
 mod stamp;
 mod streams;
 mod table;
@@ -76,6 +79,8 @@ pub(crate) enum BenchCommand {
     Outage(outage::OutageArgs),
     /// Events of one topic to many readers, beside nchan and beside a reader that has stopped
     Fanout(fanout::FanoutArgs),
+    /// Idle WebSockets: the memory each takes in the server; and a message's way from one agent to another
+    Sockets(sockets::SocketsArgs),
     /// Minutes at full rate: memory, open files and disk must not grow
     Soak(soak::SoakArgs),
 }
@@ -115,6 +120,9 @@ pub(crate) fn run(context: &Context, command: &BenchCommand) -> Outcome {
         }
         BenchCommand::Fanout(arguments) => {
             runtime.block_on(super::until_stopped(fanout::fanout(context, arguments)))
+        }
+        BenchCommand::Sockets(arguments) => {
+            runtime.block_on(super::until_stopped(sockets::sockets(context, arguments)))
         }
         BenchCommand::Soak(arguments) => {
             runtime.block_on(super::until_stopped(soak::soak(context, arguments)))

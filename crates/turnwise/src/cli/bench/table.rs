@@ -2,6 +2,7 @@
 //! and the goal.
 
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Milliseconds that the server may add beside its commits.
@@ -24,7 +25,7 @@ pub(crate) struct Row {
     /// Stable name for scripts.
     pub(crate) id: &'static str,
     /// What it is.
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     /// How much.
     pub(crate) value: f64,
     /// Of what.
@@ -41,8 +42,13 @@ pub(crate) struct Row {
 
 impl Row {
     /// A value on its own.
-    pub(crate) fn new(id: &'static str, name: &'static str, value: f64, unit: &'static str) -> Row {
-        Row { id, name, value, unit, ratio: None, of: None, goal: None, met: None }
+    pub(crate) fn new(
+        id: &'static str,
+        name: impl Into<Cow<'static, str>>,
+        value: f64,
+        unit: &'static str,
+    ) -> Row {
+        Row { id, name: name.into(), value, unit, ratio: None, of: None, goal: None, met: None }
     }
 
     /// Compared with another row's value.

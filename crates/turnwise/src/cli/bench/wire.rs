@@ -4,7 +4,7 @@
 use super::cycle::Wrong;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io::Write as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Headers of an answer.
@@ -41,25 +41,38 @@ impl Wire {
             }
         };
         self.out.clear();
-        write!(
-            self.out,
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            self.authority,
-            body.len()
-        )?;
-        self.out.extend_from_slice(body);
+        write_post(&mut self.out, &self.authority, path, body)?;
         stream.write_all(&self.out).await?;
-        loop {
-            if let Some((status, head, length)) = head(&self.read)? {
-                if self.read.len() >= head + length {
-                    self.read.advance(head);
-                    return Ok((status, self.read.split_to(length).freeze()));
-                }
-                self.read.reserve(head + length - self.read.len());
+        next_answer(stream, &mut self.read).await
+    }
+}
+
+/// Appends a request.
+pub(super) fn write_post(out: &mut Vec<u8>, authority: &str, path: &str, body: &[u8]) -> std::io::Result<()> {
+    write!(
+        out,
+        "POST {path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )?;
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+/// The status and the body of the next answer; what was read of those behind it stays in `read`.
+pub(super) async fn next_answer(
+    stream: &mut (impl AsyncRead + Unpin),
+    read: &mut BytesMut,
+) -> std::io::Result<(u16, Bytes)> {
+    loop {
+        if let Some((status, head, length)) = head(read)? {
+            if read.len() >= head + length {
+                read.advance(head);
+                return Ok((status, read.split_to(length).freeze()));
             }
-            if stream.read_buf(&mut self.read).await? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
+            read.reserve(head + length - read.len());
+        }
+        if stream.read_buf(read).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

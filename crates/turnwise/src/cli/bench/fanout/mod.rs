@@ -2,6 +2,7 @@
 //! with nchan where that is installed, and beside a reader that has stopped reading. All in one run, one server after
 //! the other.
 
+mod publisher;
 mod readers;
 mod target;
 

@@ -1,9 +1,9 @@
 //! Readers of one topic and who publishes to it. Readers do not take the protocol apart: they look for a marker with
 //! the time and the number of an event, the same for every server, so that the client costs little and the same.
 
+use super::publisher::Publisher;
 use super::target::{Over, Target};
 use crate::cli::bench::load::{histogram, note};
-use crate::cli::bench::wire::Wire;
 use crate::failure::{Exit, Failure};
 use hdrhistogram::Histogram;
 use memchr::memmem::Finder;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Before the time and the number of an event.
 const MARK: &[u8] = b"@@T=";
@@ -29,8 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LAST: Duration = Duration::from_secs(10);
 /// Readers that begin at once.
 const AT_ONCE: usize = 64;
-/// Between two looks at what was delivered.
-const LOOK: Duration = Duration::from_micros(100);
 /// What the socket of a reader that stops holds.
 const STOPPED_SOCKET_BYTES: u32 = 4_096;
 
@@ -63,8 +61,33 @@ impl Fanned {
 struct Seen {
     began: Instant,
     delivered: AtomicU64,
+    /// The number of deliveries that somebody waits for.
+    due: AtomicU64,
+    is_due: Notify,
     /// Numbers that did not follow the one before.
     wrong: AtomicU64,
+}
+
+impl Seen {
+    fn new(began: Instant) -> Arc<Seen> {
+        let (delivered, due, wrong) = Default::default();
+        Arc::new(Seen { began, delivered, due, is_due: Notify::new(), wrong })
+    }
+
+    fn deliver(&self) {
+        let delivered = self.delivered.fetch_add(1, Ordering::SeqCst) + 1;
+        if delivered == self.due.load(Ordering::SeqCst) {
+            self.is_due.notify_one();
+        }
+    }
+
+    /// Waits for so many deliveries; for one caller at a time.
+    async fn reaches(&self, due: u64) {
+        self.due.store(due, Ordering::SeqCst);
+        while self.delivered.load(Ordering::SeqCst) < due {
+            self.is_due.notified().await;
+        }
+    }
 }
 
 /// So many readers of a target.
@@ -78,15 +101,14 @@ pub(super) struct Readers {
     published: u64,
 }
 
-fn wrong(what: &str, why: impl ToString) -> Failure {
+pub(super) fn wrong(what: &str, why: impl ToString) -> Failure {
     Failure::new(Exit::Failure, format!("{what}, so that nothing was measured"), why.to_string())
 }
 
 impl Readers {
     /// Opens them all.
     pub(super) async fn open(target: &Target, over: Over, count: u64) -> Result<Readers, Failure> {
-        let seen =
-            Arc::new(Seen { began: Instant::now(), delivered: AtomicU64::new(0), wrong: AtomicU64::new(0) });
+        let seen = Seen::new(Instant::now());
         let (end, ended) = watch::channel(false);
         let mut readers = Readers {
             target: target.clone(),
@@ -119,37 +141,35 @@ impl Readers {
         length: Duration,
         bytes: usize,
     ) -> Result<Fanned, Failure> {
-        let mut publisher = Wire::new(&self.target.address.to_string());
-        let before = self.seen.delivered.load(Ordering::Acquire);
+        let mut publisher = Publisher::connect(&self.target).await?;
+        let before = self.seen.delivered.load(Ordering::SeqCst);
         let (began, cpu) = (Instant::now(), self.target.cpu()?);
-        let mut sent = 0;
-        while began.elapsed() < length {
-            let delivered = || self.seen.delivered.load(Ordering::Acquire) - before;
+        let mut sent: u64 = 0;
+        let end = began + length;
+        while Instant::now() < end {
             match pace {
-                Pace::Window(window) if delivered() + window * self.count <= sent * self.count => {
-                    sleep(LOOK).await;
-                    continue;
+                Pace::Window(window) => {
+                    let passed =
+                        sent.checked_sub(window).map_or(before, |last| before + last * self.count + 1);
+                    if timeout_at(end, self.seen.reaches(passed)).await.is_err() {
+                        break;
+                    }
                 }
-                Pace::Window(_) => {}
                 Pace::Rate(rate) => {
                     sleep_until(began + Duration::from_secs(sent) / u32::try_from(rate).unwrap_or(1)).await;
                 }
             }
-            let event = self.event(bytes);
-            publish(&self.target, &mut publisher, &event).await?;
+            publisher.publish(&self.event(bytes)).await?;
             sent += 1;
             self.published += 1;
         }
+        publisher.close(LAST).await?;
         let due = before + sent * self.count;
-        let published_at = Instant::now();
-        while self.seen.delivered.load(Ordering::Acquire) < due {
-            if published_at.elapsed() > LAST {
-                return Err(wrong("events did not come to all readers", format!("{due} were due")));
-            }
-            sleep(LOOK).await;
+        if timeout(LAST, self.seen.reaches(due)).await.is_err() {
+            return Err(wrong("events did not come to all readers", format!("{due} were due")));
         }
         let (elapsed, cpu) = (began.elapsed(), self.target.cpu()?.saturating_sub(cpu));
-        match self.seen.wrong.load(Ordering::Acquire) {
+        match self.seen.wrong.load(Ordering::SeqCst) {
             0 => Ok(Fanned { deliveries: due - before, elapsed, cpu }),
             some => Err(wrong("events were lost, doubled or out of order", some)),
         }
@@ -186,23 +206,17 @@ impl Readers {
     /// Reads on from a place until the newest event; whether all that were published since were there, in order.
     pub(super) async fn resumes(&self, place: &str, from: u64) -> Result<bool, Failure> {
         let begun = begin(&self.target, self.over, Some(place)).await?;
-        let seen =
-            Arc::new(Seen { began: self.seen.began, delivered: AtomicU64::new(0), wrong: AtomicU64::new(0) });
+        let seen = Seen::new(self.seen.began);
         let (end, ended) = watch::channel(false);
         let mut reading = JoinSet::new();
         reading.spawn(read(begun, Arc::clone(&seen), ended));
         let due = self.published - from;
-        let all = timeout(LAST, async {
-            while seen.delivered.load(Ordering::Acquire) < due {
-                sleep(LOOK).await;
-            }
-        });
-        let came = all.await.is_ok();
+        let came = timeout(LAST, seen.reaches(due)).await.is_ok();
         let _nobody_listens = end.send(true);
         while let Some(read) = reading.join_next().await {
             read.map_err(|error| wrong("a reader failed", error))?;
         }
-        Ok(came && seen.wrong.load(Ordering::Acquire) == 0)
+        Ok(came && seen.wrong.load(Ordering::SeqCst) == 0)
     }
 
     /// Events published so far.
@@ -250,16 +264,6 @@ async fn begin_on(
     Ok(Begun { stream, answer, head })
 }
 
-async fn publish(target: &Target, publisher: &mut Wire, event: &str) -> Result<(), Failure> {
-    let (path, body) = target.publish(event);
-    let (status, answer) =
-        publisher.post(path, body.as_bytes()).await.map_err(|error| wrong("publishing failed", error))?;
-    match status {
-        200..=299 => Ok(()),
-        _ => Err(wrong("publishing was refused", String::from_utf8_lossy(&answer))),
-    }
-}
-
 async fn read(begun: Begun, seen: Arc<Seen>, mut ended: watch::Receiver<bool>) -> Histogram<u64> {
     let Begun { mut stream, answer, head } = begun;
     let finder = Finder::new(MARK);
@@ -299,10 +303,10 @@ fn take(
         let (Some(time), Some(number)) = (hex(time), hex(number)) else { break };
         note(times, now.saturating_sub(Duration::from_micros(time)));
         if last.is_some_and(|last| number != last + 1) {
-            seen.wrong.fetch_add(1, Ordering::AcqRel);
+            seen.wrong.fetch_add(1, Ordering::SeqCst);
         }
         *last = Some(number);
-        seen.delivered.fetch_add(1, Ordering::AcqRel);
+        seen.deliver();
         at = from + MARK_BYTES;
     }
     let rest = buffer.get(at..).unwrap_or_default();

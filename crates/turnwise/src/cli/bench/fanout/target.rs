@@ -1,5 +1,6 @@
 //! What is measured: a server of ours, or nginx with nchan on the same machine.
 
+use crate::cli::bench::socket::{UPGRADE, masked};
 use crate::failure::{Exit, Failure};
 use clap::ValueEnum;
 use std::net::SocketAddr;
@@ -45,11 +46,9 @@ impl Target {
         let get = |path: &str, more: &str| {
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n").into_bytes()
         };
-        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let resume = after.map_or_else(String::new, |place| format!("Last-Event-ID: {place}\r\n"));
         match (self.server, over) {
-            (Server::Nchan, Over::Ws) => vec![(get("/ws/bench", upgrade), b"\r\n\r\n")],
+            (Server::Nchan, Over::Ws) => vec![(get("/ws/bench", UPGRADE), b"\r\n\r\n")],
             (Server::Nchan, Over::Sse) => {
                 vec![(get("/sse/bench", "Accept: text/event-stream\r\n"), b"\r\n\r\n")]
             }
@@ -57,8 +56,8 @@ impl Target {
                 let after = after.map_or_else(String::new, |place| format!(r#","after":"{place}""#));
                 let frame = format!(r#"{{"type":"subscribe","topics":["bench"]{after}}}"#);
                 vec![
-                    (get("/ws/connect?org_id=bench", upgrade), b"\"connected\""),
-                    (masked(frame.as_bytes()), b"\"subscribed\""),
+                    (get("/ws/connect?org_id=bench", UPGRADE), b"\"connected\""),
+                    (masked(&frame), b"\"subscribed\""),
                     (Vec::new(), b"}"),
                 ]
             }
@@ -112,21 +111,6 @@ impl Target {
         let bytes: u64 = self.pids.iter().filter_map(|pid| crate::process::resident_bytes(*pid)).sum();
         bytes as f64 / (1024.0 * 1024.0)
     }
-}
-
-/// A client's text frame (RFC 6455, section 5.2); with a mask of zeros its bytes stay as they are.
-fn masked(text: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match u8::try_from(text.len()) {
-        Ok(length @ 0..=125) => frame.push(0x80 | length),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(text);
-    frame
 }
 
 /// nginx with nchan in a folder of its own; ends when dropped.
