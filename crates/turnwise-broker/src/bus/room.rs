@@ -127,6 +127,7 @@ impl Room {
     }
 
     async fn read_on(&self, broker: &Broker, reading: &mut Reading) -> Result<(), StoreError> {
+        let nodes = &broker.0.bus.nodes;
         loop {
             let from = reading.position.map_or(ReadFrom::Earliest, ReadFrom::After);
             match broker.0.store.read(&self.log, from, BUS_PAGE).await? {
@@ -137,6 +138,10 @@ impl Room {
                 }
                 Read::Events { events, .. } if events.is_empty() => break,
                 Read::Events { events, next } => {
+                    // Nobody sees connections of a node that was not heard of yet: it would seem to be gone.
+                    if events.iter().flat_map(roster::nodes_in).any(|node| !nodes.knows(&node)) {
+                        nodes.hear(broker, true).await?;
+                    }
                     reading.position = Some(next);
                     reading.first = reading.first.or(events.first().map(|event| event.offset));
                     let mut roster = self.roster.lock();
@@ -146,10 +151,7 @@ impl Room {
                 }
             }
         }
-        let nodes = &broker.0.bus.nodes;
-        let is_new = |place: &Place| !nodes.knows(&place.node);
-        let has_new = self.roster.lock().agents().values().any(|agent| agent.links.values().any(is_new));
-        nodes.hear(broker, has_new).await
+        nodes.hear(broker, false).await
     }
 
     /// Writes all agents again, and drops what came before.

@@ -133,6 +133,21 @@ fn forget_oldest<V, K: Ord>(map: &mut BTreeMap<String, V>, most: usize, age: imp
     }
 }
 
+/// The nodes whose connections an event brings.
+pub(super) fn nodes_in(event: &Event) -> Vec<String> {
+    match event.event_type.as_str() {
+        UP => {
+            let up: Option<UpRecord> = serde_json::from_slice(&event.data).ok();
+            up.map(|up| up.place.node).into_iter().collect()
+        }
+        STATE => {
+            let all: Option<StateRecord> = serde_json::from_slice(&event.data).ok();
+            all.into_iter().flat_map(|all| all.state.links.into_values()).map(|place| place.node).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The agents of one organisation.
 #[derive(Debug, Default)]
 pub(super) struct Roster {

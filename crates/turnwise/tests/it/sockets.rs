@@ -48,7 +48,8 @@ async fn two_nodes_on_redis_are_one_for_their_connections() {
         (Socket::connect(&one, "agent_id=ann").await, Socket::connect(&other, "agent_id=bob").await);
     for socket in [&mut ann, &mut bob] {
         socket.send(&json!({ "type": "presence" })).await;
-        assert_eq!(socket.next_of("presence").await["online"], true);
+        let presence = socket.next_of("presence").await;
+        assert_eq!(presence["online"], true, "{presence}");
     }
     ann.send(&json!({ "type": "request", "to_agent": "bob", "content": 1, "timeout": 60 })).await;
     let request = bob.next_of("message").await;
