@@ -11,6 +11,7 @@ mod health;
 mod housekeeping;
 mod kept;
 mod left;
+mod nodes;
 mod redrive;
 mod topics;
 mod watch;
