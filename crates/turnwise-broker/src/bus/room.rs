@@ -139,7 +139,9 @@ impl Room {
                 Read::Events { events, .. } if events.is_empty() => break,
                 Read::Events { events, next } => {
                     // Nobody sees connections of a node that was not heard of yet: it would seem to be gone.
-                    if events.iter().flat_map(roster::nodes_in).any(|node| !nodes.knows(&node)) {
+                    if !nodes.is_alone()
+                        && events.iter().flat_map(roster::nodes_in).any(|node| !nodes.knows(&node))
+                    {
                         nodes.hear(broker, true).await?;
                     }
                     reading.position = Some(next);

@@ -208,6 +208,11 @@ impl Feed {
         }
     }
 
+    /// The number of the last beat.
+    pub(super) fn beats(&self) -> u64 {
+        self.ring.lock().beats
+    }
+
     /// It is time for readers who were told nothing since the last beat to be told where they are.
     pub(super) fn beat(&self) {
         let mut ring = self.ring.lock();

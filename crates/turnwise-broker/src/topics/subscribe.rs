@@ -81,23 +81,21 @@ impl Broker {
         let first = if is_gap { Subscribed::Gap(place) } else { Subscribed::Place(place) };
         let changes = Arc::<Changes>::default();
         let handle = changes.handle(org);
-        let patterns = Arc::clone(feed.patterns());
         // Boxed: a step moves it.
         let subscriber = Box::new(Subscriber {
             broker: self.clone(),
             look_after: Some(feed.begun()),
             news: feed.news(),
             waits_since: feed.begun(),
-            feed,
-            wanted: Wanted::new(&patterns, place),
-            patterns,
+            wanted: Wanted::new(feed.patterns(), place),
             changes,
             place,
             told: place,
             told_lately: true,
-            beat: 0,
+            beat: feed.beats(),
             pending: VecDeque::from([first]),
             finished: false,
+            feed,
         });
         Ok((unfold(subscriber, Subscriber::step).boxed(), handle))
     }
@@ -127,8 +125,6 @@ struct Subscriber {
     broker: Broker,
     feed: Listening,
     wanted: Wanted,
-    /// Those of `wanted`.
-    patterns: Arc<[TopicPattern]>,
     changes: Arc<Changes>,
     news: watch::Receiver<()>,
     /// Looks with a greater number than this were begun since.
@@ -237,7 +233,7 @@ impl Subscriber {
     /// Reads a page for this reader alone, who is behind what the feed holds.
     async fn catch_up(&mut self, start: StorePosition) -> Result<(), BrokerError> {
         let after = self.place.read_after();
-        let page = self.broker.0.store.read_many(&self.patterns, after, SUBSCRIBED_PAGE).await?;
+        let page = self.broker.0.store.read_many(self.feed.patterns(), after, SUBSCRIBED_PAGE).await?;
         let (next, gap, is_empty) = (page.next, page.gap, page.events.is_empty());
         let is_same = next.epoch == after.epoch;
         let events = events_of(page);
@@ -275,9 +271,9 @@ impl Subscriber {
         let begin = match change {
             Change::Remove(gone) => {
                 self.wanted.remove(&gone);
-                self.listen_for(self.wanted.patterns().into());
+                self.feed.listen_for(&self.wanted.patterns().into());
                 // Of what was read but not handed out, nothing that is not wanted any longer.
-                let patterns = Arc::clone(&self.patterns);
+                let patterns = Arc::clone(self.feed.patterns());
                 self.pending.retain(|next| match next {
                     Subscribed::Event(event) => patterns.iter().any(|pattern| pattern.matches(&event.topic)),
                     Subscribed::Place(_)
@@ -290,15 +286,15 @@ impl Subscriber {
             Change::Add(new, from) => {
                 let mut all = self.wanted.patterns();
                 all.extend(new.iter().cloned());
-                self.listen_for(all.into());
+                self.feed.listen_for(&all.into());
                 let end = self.broker.0.store.end().await?;
                 let (begin, is_gap) = from.begin(end);
                 let Some(place) = self.wanted.add(&new, begin, self.place) else {
-                    self.listen_for(self.wanted.patterns().into());
+                    self.feed.listen_for(&self.wanted.patterns().into());
                     self.pending.push_back(Subscribed::Refused);
                     return Ok(());
                 };
-                self.listen_for(self.wanted.patterns().into());
+                self.feed.listen_for(&self.wanted.patterns().into());
                 self.place = place;
                 self.look_after = Some(self.feed.begun());
                 if is_gap {
@@ -309,11 +305,6 @@ impl Subscriber {
         };
         self.pending.push_back(Subscribed::Changed(begin));
         Ok(())
-    }
-
-    fn listen_for(&mut self, patterns: Arc<[TopicPattern]>) {
-        self.feed.listen_for(&patterns);
-        self.patterns = Arc::clone(self.feed.patterns());
     }
 
     /// Waits until there may be something new, or until it is time to tell the place.

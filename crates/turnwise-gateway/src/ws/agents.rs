@@ -4,7 +4,6 @@ use super::frames;
 use super::framing::CloseCode;
 use super::requests::{Answer, Asked};
 use super::session::About;
-use crate::drain::Phase;
 use crate::error::Failure;
 use crate::limits::{
     BUS_ATTEMPTS_MAX, BUS_CONTENT_BYTES_MAX, BUS_EXCLUDED_MAX, BUS_METADATA_BYTES_MAX, BUS_REPLY_WAIT_MAX,
@@ -161,12 +160,12 @@ pub(super) fn follow(
     let context =
         Ask { broker: about.app.broker.clone(), handle: agent.handle.clone(), id: id.map(str::to_owned) };
     match kind {
-        "ack" | "nack" | "reject" => context.settle(kind, &frame),
-        "receipt" => context.receipt(message_id(&frame)?),
-        "presence" => context.presence(&frame),
-        _ if about.app.drain.phase() > Phase::Serving => {
-            Err(Failure::new(Code::Draining, "The server is shutting down"))
-        }
+        "ack" | "nack" | "reject" => return context.settle(kind, &frame),
+        "receipt" => return context.receipt(message_id(&frame)?),
+        "presence" => return context.presence(&frame),
+        _ => about.app.require_serving()?,
+    }
+    match kind {
         "broadcast" => {
             let own = agent.handle.workspace().map(str::to_owned);
             let workspace = frame.workspace_id.as_deref().map(str::to_owned).or(own);
