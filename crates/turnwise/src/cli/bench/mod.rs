@@ -28,7 +28,7 @@ mod wire;
 use super::{Context, Outcome, print, runtime};
 use crate::child::{ServerProcess, Setup};
 use crate::client::Server;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use agent::AgentThread;
 use clap::{Args, Subcommand};
 use load::{Kind, MESSAGE_BYTES, Measured, Worker, closed_loop, histogram, millis, note};
@@ -176,6 +176,11 @@ fn show_rows(rows: &[Row]) {
 /// What a file takes of the disk; its length may be more or less.
 fn disk_bytes(file: &Metadata) -> u64 {
     file.blocks() * BLOCK_BYTES
+}
+
+/// Why there are no figures.
+fn unmeasured(what: &str, why: impl ToString) -> Failure {
+    Failure::new(Exit::Failure, format!("{what}, so that nothing was measured"), why.to_string())
 }
 
 fn step(what: &str) {

@@ -1,8 +1,8 @@
 //! Who publishes: requests over one connection, written without waiting for their answers, which a task of its own
 //! takes. A server reads the next one as soon as it can, and is never idle for want of it.
 
-use super::readers::wrong;
 use super::target::Target;
+use crate::cli::bench::unmeasured;
 use crate::cli::bench::wire::{next_answer, write_post};
 use crate::failure::Failure;
 use bytes::BytesMut;
@@ -52,7 +52,7 @@ impl Publisher {
         let (path, body) = self.target.publish(event);
         self.out.clear();
         write_post(&mut self.out, &self.target.address.to_string(), path, body.as_bytes())?;
-        self.stream.write_all(&self.out).await.map_err(|error| wrong("publishing failed", error))
+        self.stream.write_all(&self.out).await.map_err(|error| unmeasured("publishing failed", error))
     }
 
     /// All were answered, with success.
@@ -63,7 +63,7 @@ impl Publisher {
             Ok(Err(_)) => Err(self.failure().await),
             Err(_) => {
                 let left = AHEAD_MAX as usize - self.ahead.available_permits();
-                Err(wrong("events were published and not answered", left))
+                Err(unmeasured("events were published and not answered", left))
             }
         }
     }
@@ -71,8 +71,8 @@ impl Publisher {
     async fn failure(&mut self) -> Failure {
         match self.answers.join_next().await {
             Some(Ok(failure)) => failure,
-            Some(Err(error)) => wrong("who takes the answers failed", error),
-            None => wrong("publishing failed", "there are no more answers"),
+            Some(Err(error)) => unmeasured("who takes the answers failed", error),
+            None => unmeasured("publishing failed", "there are no more answers"),
         }
     }
 }
@@ -85,9 +85,9 @@ async fn take(mut stream: OwnedReadHalf, ahead: &Semaphore) -> Failure {
             Ok((200..=299, _)) => ahead.add_permits(1),
             Ok((status, body)) => {
                 let body = String::from_utf8_lossy(&body);
-                return wrong("publishing was refused", format!("{status} {body}"));
+                return unmeasured("publishing was refused", format!("{status} {body}"));
             }
-            Err(error) => return wrong("publishing failed", error),
+            Err(error) => return unmeasured("publishing failed", error),
         }
     }
 }

@@ -4,7 +4,8 @@
 use super::publisher::Publisher;
 use super::target::{Over, Target};
 use crate::cli::bench::load::{histogram, note};
-use crate::failure::{Exit, Failure};
+use crate::cli::bench::unmeasured;
+use crate::failure::Failure;
 use hdrhistogram::Histogram;
 use memchr::memmem::Finder;
 use std::sync::Arc;
@@ -101,10 +102,6 @@ pub(super) struct Readers {
     published: u64,
 }
 
-pub(super) fn wrong(what: &str, why: impl ToString) -> Failure {
-    Failure::new(Exit::Failure, format!("{what}, so that nothing was measured"), why.to_string())
-}
-
 impl Readers {
     /// Opens them all.
     pub(super) async fn open(target: &Target, over: Over, count: u64) -> Result<Readers, Failure> {
@@ -125,9 +122,9 @@ impl Readers {
             opening.spawn(async move { timeout(PATIENCE, begin(&target, over, None)).await });
             while opening.len() >= AT_ONCE || (left == 0 && !opening.is_empty()) {
                 let opened =
-                    opening.join_next().await.transpose().map_err(|it| wrong("a reader failed", it))?;
+                    opening.join_next().await.transpose().map_err(|it| unmeasured("a reader failed", it))?;
                 let Some(opened) = opened else { break };
-                let begun = opened.map_err(|it| wrong("a reader did not begin", it))??;
+                let begun = opened.map_err(|it| unmeasured("a reader did not begin", it))??;
                 readers.reading.spawn(read(begun, Arc::clone(&seen), ended.clone()));
             }
         }
@@ -166,12 +163,12 @@ impl Readers {
         publisher.close(LAST).await?;
         let due = before + sent * self.count;
         if timeout(LAST, self.seen.reaches(due)).await.is_err() {
-            return Err(wrong("events did not come to all readers", format!("{due} were due")));
+            return Err(unmeasured("events did not come to all readers", format!("{due} were due")));
         }
         let (elapsed, cpu) = (began.elapsed(), self.target.cpu()?.saturating_sub(cpu));
         match self.seen.wrong.load(Ordering::SeqCst) {
             0 => Ok(Fanned { deliveries: due - before, elapsed, cpu }),
-            some => Err(wrong("events were lost, doubled or out of order", some)),
+            some => Err(unmeasured("events were lost, doubled or out of order", some)),
         }
     }
 
@@ -188,8 +185,8 @@ impl Readers {
         let _nobody_listens = self.end.send(true);
         let mut all = histogram();
         while let Some(times) = self.reading.join_next().await {
-            let times = times.map_err(|error| wrong("a reader failed", error))?;
-            all.add(&times).map_err(|error| wrong("the times do not fit", error))?;
+            let times = times.map_err(|error| unmeasured("a reader failed", error))?;
+            all.add(&times).map_err(|error| unmeasured("the times do not fit", error))?;
         }
         Ok(all)
     }
@@ -214,7 +211,7 @@ impl Readers {
         let came = timeout(LAST, seen.reaches(due)).await.is_ok();
         let _nobody_listens = end.send(true);
         while let Some(read) = reading.join_next().await {
-            read.map_err(|error| wrong("a reader failed", error))?;
+            read.map_err(|error| unmeasured("a reader failed", error))?;
         }
         Ok(came && seen.wrong.load(Ordering::SeqCst) == 0)
     }
@@ -257,7 +254,7 @@ async fn begin_on(
             }
             if answer.len() > BUFFER_BYTES || stream.read_buf(&mut answer).await? == 0 {
                 let text = String::from_utf8_lossy(&answer).into_owned();
-                return Err(wrong("a reader was refused", text));
+                return Err(unmeasured("a reader was refused", text));
             }
         };
     }

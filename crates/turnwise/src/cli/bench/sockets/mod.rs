@@ -6,8 +6,8 @@ mod idle;
 
 use super::load::millis;
 use super::table::{Goal, Row};
-use super::{Context, Outcome, commit, print, show_rows, step};
-use crate::failure::{Exit, Failure};
+use super::{Context, Outcome, commit, print, show_rows, step, unmeasured};
+use crate::failure::Failure;
 use crate::rlimits;
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -38,7 +38,7 @@ pub(crate) struct SocketsArgs {
 }
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
-    move |why| Failure::new(Exit::Failure, format!("{what}, so that nothing was measured"), why.to_string())
+    move |why| unmeasured(what, why)
 }
 
 pub(super) async fn sockets(context: &Context, arguments: &SocketsArgs) -> Outcome {
