@@ -5,7 +5,6 @@ from schemathesis.generation import GenerationMode
 # Rules about two fields at once, or about a field and the key: each as the answer says it.
 BETWEEN_FIELDS = (
     "is required: who asks may see more than one organisation",
-    "is required: the key is not for one organisation alone",
     "must be the id of a request to this agent that is still kept",
     "must not stand beside",
     "must equal the header Idempotency-Key, or be left out",

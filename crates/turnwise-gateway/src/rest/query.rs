@@ -52,14 +52,24 @@ impl Parameters {
         rule: fn(&str) -> Option<Cow<'static, str>>,
         errors: &mut Errors,
     ) -> &str {
-        let Some(value) = self.get(name) else {
+        if self.get(name).is_none() {
             errors.add(format!("?{name}"), "is required");
-            return "";
-        };
+        }
+        self.optional(name, rule, errors).unwrap_or_default()
+    }
+
+    /// One that may be there, under a rule.
+    pub(crate) fn optional(
+        &self,
+        name: &'static str,
+        rule: fn(&str) -> Option<Cow<'static, str>>,
+        errors: &mut Errors,
+    ) -> Option<&str> {
+        let value = self.get(name)?;
         if let Some(detail) = rule(value) {
             errors.add(format!("?{name}"), detail);
         }
-        value
+        Some(value)
     }
 }
 

@@ -29,16 +29,10 @@ pub(crate) async fn follow(
 ) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri)?;
     let mut errors = Errors::default();
-    let mut optional = |name: &'static str, pointer: &'static str| {
-        let value = parameters.get(name)?;
-        if let Some(detail) = rules::id(value) {
-            errors.add(pointer, detail);
-        }
-        Some(value.to_owned())
-    };
-    let (org, user) = (optional("org_id", "?org_id"), optional("user_id", "?user_id"));
+    let org = parameters.optional("org_id", rules::id, &mut errors);
+    let user = parameters.optional("user_id", rules::id, &mut errors).map(str::to_owned);
     errors.into_result()?;
-    let orgs = caller.scope_in(org.as_deref());
+    let orgs = caller.scope_in(org);
     let full = |_| Failure::new(Code::Overloaded, "Too many look on at once");
     let place = Arc::clone(&app.onlookers).try_acquire_owned().map_err(full)?;
     let mut first = BytesMut::new();

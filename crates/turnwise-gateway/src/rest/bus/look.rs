@@ -23,8 +23,8 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
     let org = org(&caller, &parameters)?;
     let mut errors = Errors::default();
     let limit = limit(&parameters, QUEUE_PAGE_USUAL, QUEUE_PAGE_MAX, &mut errors);
-    let (after, workspace) =
-        (id(&parameters, "after", &mut errors), id(&parameters, "workspace_id", &mut errors));
+    let after = parameters.optional("after", rules::id, &mut errors);
+    let workspace = parameters.optional("workspace_id", rules::id, &mut errors);
     errors.into_result()?;
     let mut found = app.broker.bus_agents(&org, workspace, after, limit + 1).await?;
     let more = found.len() > limit;
@@ -36,14 +36,6 @@ pub(crate) async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) 
 
 fn limit(parameters: &Parameters, usual: u32, most: u32, errors: &mut Errors) -> usize {
     usize::try_from(parameters.limit(usual, most, errors)).unwrap_or(usize::MAX)
-}
-
-fn id<'p>(parameters: &'p Parameters, name: &'static str, errors: &mut Errors) -> Option<&'p str> {
-    let id = parameters.get(name)?;
-    if let Some(detail) = rules::id(id) {
-        errors.add(format!("?{name}"), detail);
-    }
-    Some(id)
 }
 
 fn shown(view: BusAgentView) -> BusAgentAnswer {
@@ -81,7 +73,7 @@ pub(crate) async fn receipt(
     let org = org(&caller, &parameters)?;
     let mut errors = Errors::default();
     let limit = limit(&parameters, BUS_RECIPIENTS_TOLD_MAX, BUS_RECIPIENTS_TOLD_MAX, &mut errors);
-    let after = id(&parameters, "after", &mut errors);
+    let after = parameters.optional("after", rules::id, &mut errors);
     errors.into_result()?;
     let Ok(Path(text)) = path else { return Err(Failure::not_found()) };
     let id: BusMessageId = text.parse().map_err(|()| Failure::not_found())?;
